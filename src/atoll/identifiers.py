@@ -121,3 +121,27 @@ def fetched_launch(overlay: str, key: str) -> str:
 def _joined(*words: str) -> str:
     """Return a digest of some words, as 64 hexadecimal digits."""
     return hashlib.sha256("".join(f"{len(word)}:{word}" for word in ("atoll cloudlet", *words)).encode()).hexdigest()
+
+
+HANDOFF_HINT = "atoll_handoff"
+"""Scheduler hint of a server that arrives by a hand-off, and key of its system metadata: the id of the hand-off. Only a site's own gateway
+may set it (`services/patches/nova/arriving_servers.py`)."""
+
+HANDOFF_SERVER_HINT = "atoll_handoff_server"
+"""Scheduler hint of such a server: the id that it keeps."""
+
+HANDOFF_MACS_HINT = "atoll_handoff_macs"
+"""Scheduler hint of such a server, and key of its system metadata: `NETWORK=MAC` for each of its ports, separated by commas."""
+
+ARRIVALS = "arrivals"
+"""Name of the directory, beside the cache of launch images, from which nova-compute takes the disk of a server that arrives."""
+
+
+def arrival_file(server: str, handoff: str) -> str:
+    """Return the name of the disk, in `ARRIVALS`, of a server that arrives.
+
+    Args:
+        server: the server's id.
+        handoff: the id of the hand-off.
+    """
+    return f"{server}.{handoff}"

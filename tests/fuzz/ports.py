@@ -23,6 +23,7 @@ from atoll.gateway.door.limits import Limits
 from atoll.gateway.door.listener import Handler
 from atoll.gateway.door.server import MAX_BODY, Extensions, GatewayServer
 from atoll.gateway.edge import Zones, edge_apis
+from atoll.gateway.handoffs import Handoffs
 from atoll.gateway.options import Options
 from atoll.gateway.overlays import LaunchImages, OverlayBases
 from atoll.gateway.request import body
@@ -209,7 +210,8 @@ class Port:
             edge_apis(options, sites, Zones(options, sites, mesh), gateway.answer),
             OverlayBases(sites, gateway, LaunchImages(sites, directory)),
         )
-        extensions = Extensions(Consoles(sites, "192.0.2.2", directory), edge, bases, freshness, self._extend)
+        handoffs = Handoffs(options, sites, gateway, SimpleNamespace(), mesh)
+        extensions = Extensions(Consoles(sites, "192.0.2.2", directory), edge, bases, handoffs, freshness, self._extend)
         self._whole = GatewayServer(options, gateway, mesh, extensions, self._limits)
         servers._fingerprint = lambda _request: "lyon's"
         runner = self._whole._peer_runner if self._peer else self._whole._public_runner

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli import cloudlet_find
+from atoll.cli import cloudlet_find, cloudlet_handoff
 from atoll.cli.bar import Bar
 from atoll.cli.cloudlet_upload import upload
 from atoll.cli.output import print_json
@@ -208,7 +208,7 @@ def apply(*, overlay: str, trust: tuple[Path, ...], cpu: str | None, as_json: bo
         click.echo(f"{header.result.digest.hex()}  {path}")
 
 
-for _each in (base, overlay, verify, apply, upload, cloudlet_find.command):
+for _each in (base, overlay, verify, apply, upload, cloudlet_find.command, cloudlet_handoff.command):
     command.add_command(_each)
 
 

@@ -27,7 +27,8 @@ class _Address(click.ParamType[IPv4Address | IPv6Address]):
             self.fail(f"{value} is not an IPv4 or IPv6 address.", param, ctx)
 
 
-def _complete_cloud(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+def complete_cloud(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Return completions for the name of a cloud in clouds.yaml."""
     from openstack.config import OpenStackConfig
 
     return [CompletionItem(name) for name in sorted(OpenStackConfig().get_cloud_names()) if name.startswith(incomplete)]
@@ -35,7 +36,7 @@ def _complete_cloud(_ctx: click.Context, _param: click.Parameter, incomplete: st
 
 @verb("find", "atoll cloudlet find --cloud paris\natoll cloudlet find --cloud paris --device 10.1.2.3 --json")
 @click.option(
-    "--cloud", metavar="NAME", shell_complete=_complete_cloud, help="The cloud in clouds.yaml. [default: OS_CLOUD, or OS_AUTH_URL …]"
+    "--cloud", metavar="NAME", shell_complete=complete_cloud, help="The cloud in clouds.yaml. [default: OS_CLOUD, or OS_AUTH_URL …]"
 )
 @click.option("--device", type=_Address(), metavar="ADDRESS", help="The device's address. [default: the device that asks]")
 @click.option(

@@ -66,14 +66,9 @@ def find(cloud: str | None = None, device: IPv4Address | IPv6Address | None = No
             the request, or its answer is not a zone; `discovery.unreachable`: the gateway does not answer.
     """
     try:
-        config = OpenStackConfig().get_one(cloud=cloud)
-        auth_url = str(config.config.get("auth", {}).get("auth_url") or "")
-        found = _GATEWAY.fullmatch(auth_url)
-        if found is None:
-            expected = "expected the URL of a site's gateway, such as http://10.77.1.1:8080/identity/v3"
-            raise AtollError("discovery.credentials", f"the auth_url of the credentials is {auth_url!r:.80}: {expected}", _HINT)
+        config, gateway = credentials(cloud)
         answer = config.get_session().post(
-            found[1] + PATH,
+            gateway + PATH,
             json={} if device is None else {"device": _identifier(device)},
             headers={"x-correlator": str(uuid.uuid4())} | ({OVERLAY: overlay} if overlay else {}),
             raise_exc=False,
@@ -81,15 +76,34 @@ def find(cloud: str | None = None, device: IPv4Address | IPv6Address | None = No
             timeout=TIMEOUT_S,
         )
     except (ConfigException, Unauthorized) as error:
-        raise AtollError("discovery.credentials", _line(error), _HINT) from None
+        raise AtollError("discovery.credentials", first_line(error), HINT) from None
     except (ConnectFailure, DiscoveryFailure, HttpError) as error:
-        raise AtollError("discovery.unreachable", _line(error)) from None
+        raise AtollError("discovery.unreachable", first_line(error)) from None
     except ClientException as error:
-        raise AtollError("discovery.credentials", _line(error), _HINT) from None
+        raise AtollError("discovery.credentials", first_line(error), HINT) from None
     return _zone(answer, config.get_region_name() or "")
 
 
-_HINT = "name a cloud of clouds.yaml by --cloud or OS_CLOUD, or run the command in `atoll shell SITE`"
+def credentials(cloud: str | None) -> tuple[Any, str]:
+    """Return the credentials of a client, and the URL of the gateway that they name, without a path.
+
+    Args:
+        cloud: the name of a cloud in clouds.yaml; `None` means `OS_CLOUD`, or else the variables `OS_…`.
+
+    Raises:
+        AtollError: `discovery.credentials`: the credentials are not those of a gateway.
+        ConfigException: they are missing or incomplete.
+    """
+    config = OpenStackConfig().get_one(cloud=cloud)
+    auth_url = str(config.config.get("auth", {}).get("auth_url") or "")
+    found = _GATEWAY.fullmatch(auth_url)
+    if found is None:
+        expected = "expected the URL of a site's gateway, such as http://10.77.1.1:8080/identity/v3"
+        raise AtollError("discovery.credentials", f"the auth_url of the credentials is {auth_url!r:.80}: {expected}", HINT)
+    return config, found[1]
+
+
+HINT = "name a cloud of clouds.yaml by --cloud or OS_CLOUD, or run the command in `atoll shell SITE`"
 
 
 def _identifier(device: IPv4Address | IPv6Address) -> dict[str, Any]:
@@ -125,5 +139,6 @@ _ADVICE = {
 }
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -142,8 +142,8 @@ def verify_fetched(task: FetchedTask) -> str:
     _check_result(header, task)
     raw, made = task.directory / "raw", task.directory / "verified"
     try:
-        launch_stream.unpack(task.stream, raw, header.result.size, lambda: _require_space(task.directory, 0))
-        _require_space(task.directory, raw.stat().st_blocks * 512)
+        launch_stream.unpack(task.stream, raw, header.result.size, lambda: require_space(task.directory, 0))
+        require_space(task.directory, raw.stat().st_blocks * 512)
         found = make_base({DISK: raw}, made, header.result.cpu, header.result.machine, _quiet)
         if found.digest != header.result.digest:
             raise invalid("the launch image of another site", "it differs from the digest in the overlay's signed header")
@@ -171,7 +171,7 @@ def keep_base(task: BaseTask) -> None:
     _check_size("the base's disk", size, task.limit)
     needed = task.disk.stat().st_blocks * 512 + count(size) * len(task.digest)
     cache.make_room(needed)
-    _require_space(task.cache, needed)
+    require_space(task.cache, needed)
     target = cache.path(task.name)
     found = make_base({DISK: task.disk}, target, "", task.machine, _quiet).digest
     if found != task.digest:
@@ -209,7 +209,7 @@ def make_disk(task: LaunchTask) -> str | None:
         _check_result(header, task)
         check_base(header, image.describe(base), base, task.title)
         cache.make_room(occupied(base))
-        _require_space(task.cache, occupied(base))
+        require_space(task.cache, occupied(base))
         _apply(source, header, base, cache, name)
     with cache.held(name) as path:
         if path is None:  # another process has deleted the image to make room
@@ -241,7 +241,7 @@ def _check_size(what: str, size: int, max_bytes: int) -> None:
         raise invalid(what, f"{-(-size >> 20)} MiB: expected at most {max_bytes >> 20} MiB")
 
 
-def _require_space(directory: Path, needed: int) -> None:
+def require_space(directory: Path, needed: int) -> None:
     """Check that a file system has room for a result, which may be much larger than the overlay.
 
     Args:
@@ -262,7 +262,7 @@ def _apply(source: FileSource, header: Header, base: Path, cache: LaunchCache, n
     partial = target.with_name(f".{target.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     try:
-        apply(source, header, base, target, lambda _step, _done, _total: _require_space(target.parent, 0))
+        apply(source, header, base, target, lambda _step, _done, _total: require_space(target.parent, 0))
     except (AtollError, MemoryError):
         shutil.rmtree(partial, ignore_errors=True)
         raise
@@ -276,7 +276,7 @@ def _copy(launch: Path, task: LaunchTask) -> None:
             disk can't be read or written. Nothing is left.
     """
     _check_size(f"{task.title}: the disk", image.describe(launch).size, task.max_bytes)
-    _require_space(task.target.parent, occupied(launch))
+    require_space(task.target.parent, occupied(launch))
     try:
         with (launch / DISK).open("rb") as source, task.target.open("xb") as target:
             if not sparse.clone(source.fileno(), target.fileno()):
@@ -317,7 +317,7 @@ def _quiet(_step: str, _done: int, _total: int) -> None:
 
 
 @contextmanager
-def _answered() -> Iterator[dict[str, Any]]:
+def answered() -> Iterator[dict[str, Any]]:
     """Yield an answer, which is printed when the context ends; an `AtollError` becomes a part of the answer."""
     answer: dict[str, Any] = {}
     try:
@@ -361,9 +361,20 @@ def main() -> None:
 
     The answer has `key`, the result of `make_disk`, or `error` with `code` and `message`.
     """
+    task = read_task()
+    with answered() as answer:
+        answer["key"] = run(task)
+
+
+def read_task() -> Any:
+    """Read a task from standard input, and bound the memory and the processor time of this process, which ends with its parent.
+
+    The process gives way to others, unless `live` is false in the task: then a server is down until the task is done.
+    """
     die_with_parent(os.getppid())
     task = json.load(sys.stdin)
-    os.nice(5)
+    if task.get("live", True):
+        os.nice(5)
     bounds = {resource.RLIMIT_AS: MEMORY_BYTES, resource.RLIMIT_CPU: PROCESSOR_S, resource.RLIMIT_CORE: 0}
     for kind, bound in bounds.items():
         _, hard = resource.getrlimit(kind)
@@ -371,8 +382,7 @@ def main() -> None:
         spare = KILLED_AFTER_S if kind == resource.RLIMIT_CPU else 0
         last = most + spare if hard == resource.RLIM_INFINITY else min(most + spare, hard)
         resource.setrlimit(kind, (most, last))
-    with _answered() as answer:
-        answer["key"] = run(task)
+    return task
 
 
 if __name__ == "__main__":

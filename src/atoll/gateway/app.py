@@ -29,6 +29,7 @@ from atoll.gateway.copies.replicas import ReplicatedResources
 from atoll.gateway.door.server import JOIN, Extensions, GatewayServer
 from atoll.gateway.edge import Zones, edge_apis
 from atoll.gateway.gateway import Collaborators, Gateway
+from atoll.gateway.handoffs import Handoffs
 from atoll.gateway.identity.authority import Authority
 from atoll.gateway.identity.freshness import Freshness, IdentityState
 from atoll.gateway.lists.server_cache import ServerCache
@@ -103,7 +104,8 @@ class GatewayApp:
         self._launches = LaunchImages(self._sites, options.launch_images)
         self._bases = OverlayBases(self._sites, self._bringer, self._launches, trust)
         edge = edge_apis(options, self._sites, self._zones, self._gateway.answer, self._launches.holding)
-        extensions = Extensions(self._consoles, edge, self._bases, self._freshness, self._extend_peer_port)
+        self._handoffs = Handoffs(options, self._sites, self._bringer, self._gateway.local, self.mesh)
+        extensions = Extensions(self._consoles, edge, self._bases, self._handoffs, self._freshness, self._extend_peer_port)
         self._server = GatewayServer(options, self._gateway, self.mesh, extensions)
         self._control = ControlServer(
             options.sockets / CONTROL_SOCKET, self._handlers(), name="the gateway", invalid="gateway.failed", failed="gateway.failed"
@@ -139,7 +141,16 @@ class GatewayApp:
         await self._sites.start()
         await self.mesh.start()
         bringer = self._bringer
-        for part in (self._identity, self._pending, self._keeper, bringer.loans, bringer.moves, bringer.abandoned, self._clashes):
+        for part in (
+            self._identity,
+            self._pending,
+            self._keeper,
+            bringer.loans,
+            bringer.moves,
+            bringer.abandoned,
+            self._clashes,
+            self._handoffs,
+        ):
             self._begin(part.run())
         await self._server.start(public, peer)
         await self._control.start()
@@ -152,6 +163,7 @@ class GatewayApp:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._bases.stop()
+        await self._handoffs.stop()
         await self._bringer.stop()
         await self._sites.stop()
         await self.mesh.stop()
@@ -196,6 +208,7 @@ class GatewayApp:
         self._freshness.attach(application)
         self._zones.attach(application)
         self._launches.attach(application)
+        self._handoffs.attach(application)
 
     async def _join(self, request: web.Request) -> web.StreamResponse:
         try:

@@ -64,6 +64,7 @@ class Gateway:
     Attributes:
         sites: the sites of the cloud.
         locations: the sites of the resources that this gateway has seen.
+        local: this site's services.
     """
 
     def __init__(self, sites: Sites, mesh: Mesh, collaborators: Collaborators) -> None:
@@ -71,12 +72,12 @@ class Gateway:
         self.sites = sites
         self.locations = Locations()
         self._recogniser = Recogniser(sites, mesh)
-        self._local = LocalServices(sites, collaborators.bringer)
-        self._creations = Creations(sites, self.locations, self._local, clashes)
-        self._items = Items(sites, self.locations, self._local, clashes, unreachable)
+        self.local = LocalServices(sites, collaborators.bringer)
+        self._creations = Creations(sites, self.locations, self.local, clashes)
+        self._items = Items(sites, self.locations, self.local, clashes, unreachable)
         self._lists = Lists(sites, self.locations.learn, unreachable)
         self._aggregator = Aggregator(sites)
-        self._replicas = collaborators.replicas(self._creations.at, self._local)
+        self._replicas = collaborators.replicas(self._creations.at, self.local)
         self._clashes = clashes
         self._on_reply = collaborators.on_reply
 
@@ -94,7 +95,7 @@ class Gateway:
         """
         request = self._recogniser.recognise(call, scope)
         if request.is_local:
-            answer = await self._local.answer(call)
+            answer = await self.local.answer(call)
         else:
             answer = await self._carry_out(request)
             if isinstance(answer, Reply):
@@ -111,7 +112,7 @@ class Gateway:
         Raises:
             Unreachable: the service does not answer.
         """
-        return await self._local.answer(call)
+        return await self.local.answer(call)
 
     async def _carry_out(self, request: Request) -> Answer:
         route, several = request.route, len(request.among) > 1
@@ -121,11 +122,11 @@ class Gateway:
             return await self._lists.union(request.call, route, request.among)
         if route.operation is Operation.MERGE and several:
             return await self._aggregator.answer(request)
-        if route.operation is Operation.EVERYWHERE and (refused := await self._local.refuses_everywhere(request.call)) is not None:
+        if route.operation is Operation.EVERYWHERE and (refused := await self.local.refuses_everywhere(request.call)) is not None:
             return refused
         if (reply := await self._replicas.answer(request, self._clashes)) is not None:
             return reply
-        return await (self._items.answer(request) if route.id else self._local.at(request.among[0], request.call))
+        return await (self._items.answer(request) if route.id else self.local.at(request.among[0], request.call))
 
 
 async def _rewritten(answer: Answer, prefix: str) -> Answer:

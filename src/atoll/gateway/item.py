@@ -9,13 +9,13 @@ from atoll.gateway.copies.clashes import NameClashes
 from atoll.gateway.faults import unreachable
 from atoll.gateway.lists.unreachable_servers import UnreachableServers
 from atoll.gateway.local import Answer, LocalServices
-from atoll.gateway.request.call import Reply, Unreachable
+from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.context import Request
-from atoll.gateway.request.headers import MISSING
+from atoll.gateway.request.headers import MISSING, MOVED
 from atoll.gateway.request.paths import is_uuid
 from atoll.gateway.resolve.locate import Locations, SearchResult, proves, search
 from atoll.gateway.resolve.routes import Route, named
-from atoll.gateway.sites import Sites
+from atoll.gateway.sites import Sites, StreamedReply
 
 _READS = frozenset(("GET", "HEAD"))
 
@@ -71,6 +71,8 @@ class Items:
         first = known or (here if here in among else among[0])
         try:
             answer = await self._local.at(first, call)
+            if answer.status == 404 and MOVED in answer.headers:
+                first, answer = await self._followed(call, first, answer, among)
         except Unreachable:
             if not resource.copies or not call.repeatable:
                 raise
@@ -85,6 +87,26 @@ class Items:
                 return answer
             not_found = answer if isinstance(answer, Reply) else await answer.read()
         return await self._elsewhere(request, [site for site in among if site != first], not_found, was_here=known == here)
+
+    async def _followed(self, call: Call, site: str, answer: Answer, among: Sequence[str]) -> tuple[str, Answer]:
+        """Follow a server to the sites to which it was handed off, as long as each names the next one.
+
+        Returns:
+            The last site that was asked, and its answer.
+
+        Raises:
+            Unreachable: a site does not answer.
+        """
+        asked = {site}
+        while answer.status == 404 and call.repeatable:
+            to = answer.headers.get(MOVED, "")
+            if to in asked or to not in among:
+                break
+            if isinstance(answer, StreamedReply):
+                answer.close()
+            asked.add(to)
+            site, answer = to, await self._local.at(to, call)
+        return site, answer
 
     async def _elsewhere(self, request: Request, rest: Sequence[str], not_found: Reply | None, *, was_here: bool) -> Answer:
         """Ask the other sites.

@@ -6,13 +6,16 @@ the service refuses. A few fields are examined beforehand, because the service w
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
 from atoll.gateway import faults
 from atoll.gateway.bring import Bringer
 from atoll.gateway.bring.service_client import BelongsElsewhere, BringRefused
 from atoll.gateway.bring.undo import BroughtResources
 from atoll.gateway.copies.in_use import InUseCheck
 from atoll.gateway.request.call import Call, Reply
-from atoll.gateway.request.headers import ACCEPTS
+from atoll.gateway.request.headers import ACCEPTS, MOVED
 from atoll.gateway.sites import Sites, StreamedReply
 
 Answer = Reply | StreamedReply
@@ -20,6 +23,7 @@ Answer = Reply | StreamedReply
 LONGEST_S = 600.0
 """Seconds that a service has to answer a request for which resources were brought."""
 
+_SERVER = re.compile(r"/v2(?:\.1)?(?:/[0-9a-f]{32})?/servers/([0-9a-f-]{36})(?:/|$)")
 _WRITES = frozenset(("POST", "PUT", "PATCH"))
 _SERVICES = frozenset(("compute", "network", "image"))
 
@@ -30,9 +34,15 @@ class LocalServices:
     Args:
         sites: sends requests to the sites of the cloud.
         bringer: brings to this site the resources that a request refers to.
+
+    Attributes:
+        moved: returns the site to which a server was handed off from here; `None` if it was not.
     """
 
+    moved: Callable[[str], str | None]
+
     def __init__(self, sites: Sites, bringer: Bringer) -> None:
+        self.moved = lambda _server: None
         self.bringer = bringer
         self._sites = sites
         self._in_use = InUseCheck(sites)
@@ -46,11 +56,19 @@ class LocalServices:
         return await self.answer(call) if site == self._sites.here else await self._sites.open(site, call)
 
     async def answer(self, call: Call) -> Answer:
-        """Answer a request of a client or of another gateway.
+        """Answer a request of a client or of another gateway; a 404 for a server that was handed off names its new site.
 
         Raises:
             Unreachable: the service does not answer.
         """
+        answer = await self._answered(call)
+        if answer.status == 404 and call.service == "compute" and (server := _SERVER.match(call.path)) is not None:
+            site = self.moved(server[1])
+            if site is not None:
+                answer.headers[MOVED] = site
+        return answer
+
+    async def _answered(self, call: Call) -> Answer:
         if ACCEPTS in call.headers:  # only another gateway sets this header
             return await self._in_use.answer(call, self.bringer.policies)
         if (refused := await self.bringer.policies.refusal(call)) is not None:

@@ -23,6 +23,7 @@ from atoll.gateway.door.limits import Limits
 from atoll.gateway.door.server import Extensions, GatewayServer
 from atoll.gateway.edge import Zones, edge_apis
 from atoll.gateway.gateway import Gateway
+from atoll.gateway.handoffs import Handoffs
 from atoll.gateway.options import Options
 from atoll.gateway.overlays import LaunchImages, OverlayBases
 from atoll.gateway.resolve import visibility
@@ -39,6 +40,7 @@ class Member:
     fingerprint: str
     state: str = "alive"
     public_port: int = 0
+    certificate: str = ""
 
 
 @dataclass
@@ -262,6 +264,7 @@ class Site:
         self.services = Services(name)
         self.mesh = Mesh(table, name)
         self.directory = directory
+        (directory / "gateway").mkdir(parents=True)
         self.limits = Limits()
         self.freshness: Any = NoFreshness()
         self.digest = ""
@@ -278,7 +281,7 @@ class Site:
             peer_port=self.peer_port,
             mesh_port=0,
             services={each: f"{base}/{each}" for each in ("identity", "compute", "image", "network", "placement")},
-            data=directory,
+            data=directory / "gateway",
             sockets=directory,
             tls=directory / "tls",
             members_file=directory / "members.json",
@@ -308,10 +311,14 @@ class Site:
             visibility.attach(application, sites=self.sites)
             zones.attach(application)
             launches.attach(application)
+            handoffs.attach(application)
 
         bases = OverlayBases(self.sites, self.parts.get("bringer") or NoBringer(), launches)
         edge = edge_apis(self.options, self.sites, zones, self.gateway.answer, launches.holding)
-        extensions = Extensions(self.consoles, edge, bases, self.freshness, extend)
+        handoffs = self.handoffs = Handoffs(
+            self.options, self.sites, self.parts.get("bringer") or NoBringer(), self.gateway.local, self.mesh
+        )
+        extensions = Extensions(self.consoles, edge, bases, handoffs, self.freshness, extend)
         self.server = GatewayServer(self.options, self.gateway, self.mesh, extensions, self.limits)
         await self.server.start(self._sockets[1], self._sockets[2])
 
@@ -334,7 +341,9 @@ class Cloud:
             self._authority.certify(site.options.tls, site.name, "127.0.0.1")
             pem = (site.options.tls / "cert.pem").read_text()
             fingerprint = hashlib.sha256(ssl.PEM_cert_to_DER_cert(pem)).hexdigest()
-            self._table[site.name] = Member(site.name, "127.0.0.1", site.peer_port, fingerprint, public_port=site.public_port)
+            self._table[site.name] = Member(
+                site.name, "127.0.0.1", site.peer_port, fingerprint, public_port=site.public_port, certificate=pem
+            )
         self.parts: dict[str, Callable[[Site], object]] = {}
 
     def __getitem__(self, name: str) -> Site:

@@ -21,7 +21,7 @@ from aiohttp.web_protocol import RequestHandler
 from multidict import CIMultiDict
 
 from atoll.errors import AtollError
-from atoll.gateway import overlays, tracing
+from atoll.gateway import handoffs, overlays, tracing
 from atoll.gateway import scope as scopes
 from atoll.gateway.console import PEER_PATH, Consoles
 from atoll.gateway.console import url as console_url
@@ -76,7 +76,7 @@ PING = "/atoll/ping"
 OF_COMPUTE_SITES = frozenset(("identity", "image", "network", "placement"))
 """Services to which nova-compute at a compute site sends requests."""
 
-OwnApi = EdgeFronts | overlays.OverlayBases
+OwnApi = EdgeFronts | overlays.OverlayBases | handoffs.Handoffs
 """An API that the gateway answers by itself, and not from a service of OpenStack."""
 
 PeerHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -90,6 +90,7 @@ class Extensions:
         consoles: carries the consoles of guests.
         edge: answers the APIs of CAMARA and ETSI.
         bases: brings the bases of overlays to this site.
+        handoffs: hands servers to other sites.
         freshness: fetches identity data that another site had when it sent a request or issued a token.
         extend: adds handlers to the application of the peer port, below `/atoll/`.
     """
@@ -97,6 +98,7 @@ class Extensions:
     consoles: Consoles
     edge: EdgeFronts
     bases: overlays.OverlayBases
+    handoffs: handoffs.Handoffs
     freshness: Freshness
     extend: Callable[[web.Application], None]
 
@@ -119,6 +121,7 @@ class GatewayServer:
         self._consoles = extensions.consoles
         self._edge = extensions.edge
         self._bases = extensions.bases
+        self._handoffs = extensions.handoffs
         self._freshness = extensions.freshness
         self._default_host = f"{options.host}:{options.public_port}"
         self._log = LimitedLog(LOG)
@@ -175,11 +178,17 @@ class GatewayServer:
         handler.request_began()
         try:
             with ExitStack() as held:
-                api = self._edge if concerns(request.raw_path) else self._bases if overlays.concerns(request.raw_path) else None
+                api = self._own_api(request.raw_path)
                 answer = self._of_client if api is None else partial(self._by_own_api, api, self._limiter)
                 return await tracing.answered(request, lambda: answer(request, handler, held), client=lambda: self._asker(request, handler))
         finally:
             handler.request_ended()
+
+    def _own_api(self, raw_path: str) -> OwnApi | None:
+        """Return the API of the gateway's own to which the target of a request belongs; `None` for OpenStack's."""
+        if overlays.concerns(raw_path):
+            return self._handoffs if handoffs.concerns(raw_path) else self._bases
+        return self._edge if concerns(raw_path) else None
 
     def _asker(self, request: web.BaseRequest, handler: Handler) -> str | None:
         # The signature of a new token is checked only after the limits of strangers: its first request is a stranger's.

@@ -34,6 +34,9 @@ SITE = "X-Atoll-Site"
 MISSING = "X-Atoll-Missing"
 """Set in answers: the sites that should have answered and did not, joined by commas."""
 
+MOVED = "X-Atoll-Moved"
+"""Set by a gateway in its 404 for a server that it has handed off: the site that the server went to."""
+
 SCOPE = "X-Scope"
 """Set by a client: the scope of the request."""
 

@@ -303,7 +303,7 @@ def _configure(settings: Settings) -> None:
     from nova.conf import CONF
     from oslo_service import opts
 
-    from atoll.services.patches.nova import heartbeats, host_names
+    from atoll.services.patches.nova import arriving_servers, heartbeats, host_names
 
     heartbeats.install()
     os.environ["OS_NOVA_CONFIG_DIR"] = str(settings.etc / "nova")
@@ -312,6 +312,7 @@ def _configure(settings: Settings) -> None:
     opts.register_service_opts(CONF)
     os_brick.setup(CONF)
     host_names.install()
+    arriving_servers.install()
     install_conductor(settings)
     install_hypervisor(settings)
     objects.Service.enable_min_version_cache()

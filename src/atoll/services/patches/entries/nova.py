@@ -307,6 +307,26 @@ PATCHES = (
         },
     ),
     Patch(
+        "nova-arriving-servers",
+        "nova",
+        PatchKind.WRAPPER,
+        (
+            "nova.compute.api.uuidutils",
+            "nova.compute.api.API._provision_instances",
+            "nova.network.neutron.API._create_port_minimal",
+            "nova.network.neutron.API.deallocate_for_instance",
+        ),
+        "A server that moves to another site would get another id and other MAC addresses, and leave its ports behind.",
+        f"{_MODULE}arriving_servers",
+        f"{_TESTS}test_arriving_servers.py::test_only_the_gateway_gives_an_id",
+        f"{_TESTS}test_arriving_servers.py::test_upstream_still_chooses_the_id_itself",
+        sources={
+            "nova/compute/api.py:API._provision_instances": "b2ff0f10",
+            "nova/network/neutron.py:API._create_port_minimal": "86942a8c",
+            "nova/network/neutron.py:API.deallocate_for_instance": "2f6e455b",
+        },
+    ),
+    Patch(
         "nova-serial-ports",
         "nova",
         PatchKind.WRAPPER,

@@ -14,6 +14,10 @@ not check whether the caller can read the images from which the file was made. S
 - `LibvirtDriver._rebase_original_qcow2_image` makes the cached image the backing file of an unshelved guest's snapshot again. The cache has
   no file of that name for an overlay, so the disk becomes complete in itself.
 
+A server that arrives by a hand-off (`arriving_servers.py`) gets the disk that the gateway has received, instead of its image's data.
+nova-compute takes it with one rename, so that no two servers can have it. Only a server that is being built takes it; a rebuild begins with
+the image.
+
 Glance is asked whether an image is an overlay in two cases: if the properties that Nova has kept with the server mark it as one, or if a
 new disk is not from the server's own image, as in a rescue. So servers from other images cause no further request.
 
@@ -22,6 +26,7 @@ Whether upstream gains an extension point for other sources of images is an open
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,12 +35,14 @@ from pathlib import Path
 from typing import Any
 
 from nova import exception
+from nova.compute import vm_states
 from nova.conf import CONF
 from nova.virt import images
 from nova.virt.libvirt import driver
 from nova.virt.libvirt import utils as libvirt_utils
 from oslo_concurrency import lockutils
 
+from atoll.identifiers import ARRIVALS, HANDOFF_HINT, arrival_file
 from atoll.services import common
 from atoll.services.contract import Settings
 from atoll.services.nova.synthesis import overlays
@@ -157,6 +164,9 @@ class OverlayImages(driver.LibvirtDriver):
     disks: Disks
     """The maker of this site's disks."""
 
+    arrivals: Path
+    """The directory of the disks of servers that arrive."""
+
     def _try_fetch_image_cache(
         self, image: Any, fetch_func: Any, context: Any, filename: str, image_id: str, *more: Any, **keywords: Any
     ) -> None:
@@ -164,6 +174,9 @@ class OverlayImages(driver.LibvirtDriver):
         instance, *rest = more
         kept, exists, own = overlays.is_overlay(_kept(instance)), image.exists(), image_id == instance.image_ref
         make = super()._try_fetch_image_cache
+        if own and (arrived := self._arrived(context, instance, image)) is not None:
+            make(image, arrived[0], context, arrived[1], image_id, *more, **keywords)
+            return
 
         def make_over(fetch: Any, name: str) -> None:
             make(image, fetch, context, name, image_id, *more, **keywords)
@@ -190,6 +203,30 @@ class OverlayImages(driver.LibvirtDriver):
             if backing is None or not keywords.get("fallback_from_host", rest[1] if len(rest) > 1 else None):
                 raise
             make_over(_gone, backing)  # upstream copies it from the other host
+
+    def _arrived(self, context: Any, instance: Any, image: Any) -> tuple[Callable[..., None], str] | None:
+        """Return the source of the disk of a server that arrives, or has arrived, by a hand-off; `None` for any other disk.
+
+        Returns:
+            A function that moves the disk to its name in Nova's cache, and that name.
+
+        Raises:
+            OverlayRefused: the disk is not here, or QEMU could take it for another format than raw.
+        """
+        if HANDOFF_HINT not in instance.system_metadata:
+            return None
+        file = self.arrivals / arrival_file(instance.uuid, instance.system_metadata[HANDOFF_HINT])
+        name = hashlib.sha1(file.name.encode(), usedforsecurity=False).hexdigest()
+        if image.exists():
+            return (_gone, name) if libvirt_utils.get_disk_backing_file(image.path) == name else None
+        if instance.vm_state != vm_states.BUILDING:
+            return None
+        with _refusing(instance.image_ref):
+            if file.is_file():
+                CallersImages(context, instance).check_raw(instance.image_ref, file)
+            elif not (Path(CONF.instances_path) / CONF.image_cache.subdirectory_name / name).is_file():
+                raise OverlayRefusal("the hand-off was withdrawn: the server's disk is not at this site")
+        return partial(_move, file), name
 
     @contextmanager
     def _source(
@@ -227,8 +264,8 @@ class OverlayImages(driver.LibvirtDriver):
                 yield partial(_move, disk.made), disk.name
 
     def _rebase_original_qcow2_image(self, context: Any, instance: Any, backend: Any) -> None:
-        """Give an unshelved disk its image's file as backing file again, or make the disk complete in itself if the image is an overlay."""
-        if not overlays.is_overlay(_kept(instance)):
+        """Give an unshelved disk its image's file as backing file again; make it complete in itself if that file was another one."""
+        if not overlays.is_overlay(_kept(instance)) and HANDOFF_HINT not in instance.system_metadata:
             super()._rebase_original_qcow2_image(context, instance, backend)
         elif self._needs_rebase_original_qcow2_image(instance, backend):
             self._rebase_with_qemu_img(backend.path, None)
@@ -271,5 +308,6 @@ def prepare(settings: Settings) -> None:
     CallersImages.gateway = GatewayClient(settings.gateway_url, common.certificate(settings))
     limit = settings.cloudlet_cache_gib << 30
     held = Path(CONF.instances_path) / CONF.image_cache.subdirectory_name
+    OverlayImages.arrivals = settings.data / "cloudlet" / ARRIVALS
     OverlayImages.disks = Disks(settings.data / "cloudlet", limit, held, lambda name: lockutils.lock(f"cloudlet-{name}"))
     OverlayImages.disks.clean()

@@ -395,3 +395,38 @@ def test_unshelved_disk_becomes_complete(tmp_path):
         tmp_path,
     )
     assert done == [["disk", None]]
+
+
+def test_server_that_arrives_gets_the_disk_that_has_arrived_once(tmp_path):
+    first, again, missing, hostile, rebuilt, left = run(
+        """
+    from atoll.identifiers import HANDOFF_HINT
+    Glance.readable = {"p": plain}
+    arrivals = here / "cloudlet" / "arrivals"
+    arrivals.mkdir(parents=True)
+    (arrivals / "u.h").write_bytes(b"disk that has arrived".ljust(1 << 20, b"x"))
+
+    def arriving(handoff="h", **more):
+        made = server("p")
+        made.system_metadata[HANDOFF_HINT] = handoff
+        made.__dict__.update(more)
+        return made
+
+    first = boot(arriving(), "first")
+    stored = (here / "instances" / "_base" / first[0]).read_bytes()[:21].decode()
+    again = boot(arriving(vm_state="active"), "first")  # as before a hard reboot
+    missing = boot(arriving("other"), "second")
+    content = b"QFI\\xfb" + bytes(1 << 20)
+    (arrivals / "u.evil").write_bytes(content)
+    hostile = boot(arriving("evil"), "third")
+    rebuilt = boot(arriving(vm_state="active"), "fourth")
+    tell([[stored, *first[1:]], again == first, missing, hostile[0], rebuilt[0] == first[0], sorted(os.listdir(arrivals))])
+    """,
+        tmp_path,
+    )
+    assert first == ["disk that has arrived", 1 << 30]
+    assert again is True
+    assert missing == ["the hand-off was withdrawn: the server's disk is not at this site"]
+    assert hostile.startswith("the overlay's disk begins like an image of another format")
+    assert rebuilt is False, "a rebuild begins with the image"
+    assert left == ["u.evil"]

@@ -1,0 +1,351 @@
+"""The API of clients by which a user hands off a server: `POST /cloudlet/v1/servers/SERVER/handoff` and `GET` of the same path.
+
+`POST` with `{"site": SITE}` begins a hand-off, or continues one that was interrupted, and answers at once with its state; `GET` shows the
+state of the hand-off whose id the query `id` has. A gateway that does not have the server passes the request on to the gateway that has it.
+A token is kept in memory for as long as the hand-off runs, and nowhere else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+import struct
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from aiohttp import web
+
+from atoll.gateway.bring import Bringer
+from atoll.gateway.bring.service_client import ServiceClient
+from atoll.gateway.edge import Door
+from atoll.gateway.faults import fault
+from atoll.gateway.handoffs.caller import project_of
+from atoll.gateway.handoffs.copying import Copying
+from atoll.gateway.handoffs.failures import HandoffRefused
+from atoll.gateway.handoffs.files import HandoffFiles
+from atoll.gateway.handoffs.incoming import LATE_S, Incoming, settle_all
+from atoll.gateway.handoffs.journal import ENDED, Arriving, Departure, Journal, Leaving
+from atoll.gateway.handoffs.outgoing import Outgoing, Parts
+from atoll.gateway.handoffs.peer_api import MOST_BYTES, PeerApi, Receiving
+from atoll.gateway.handoffs.peer_client import PeerClient
+from atoll.gateway.handoffs.servers import ServersHere, disk_of
+from atoll.gateway.options import Options
+from atoll.gateway.peer import peer_body
+from atoll.gateway.request import headers as heads
+from atoll.gateway.request.call import Reply, Unreachable, json_reply, to_gateway
+from atoll.gateway.request.paths import is_uuid, segment
+from atoll.gateway.request.target import Refused
+from atoll.gateway.sites import Sites
+
+if TYPE_CHECKING:
+    from atoll.gateway.local import LocalServices
+    from atoll.mesh.node import Mesh
+
+LOG = logging.getLogger(__name__)
+
+REQUESTS = "/atoll/handoff-requests"
+"""Path at the peer port by which another gateway passes on a client's request."""
+
+LOOK_EVERY_S = 5.0
+"""Seconds between two attempts to continue hand-offs that nobody carries out."""
+
+EXPIRES_S = 86_400.0
+"""Seconds after which the files of an interrupted copy are deleted: they occupy as much as the server's disk."""
+
+_PATH = re.compile(r"/cloudlet/v1/servers/([0-9a-f-]{36})/handoff")
+_PASSED_S = 120.0
+_QCOW2 = struct.Struct(">4sIQIIQ")
+
+
+def concerns(raw_path: str) -> bool:
+    """Return whether the target of a request belongs to this API."""
+    return raw_path.startswith("/cloudlet/v1/servers/")
+
+
+class Handoffs:
+    """The hand-offs of a site, in both directions.
+
+    Args:
+        options: the gateway's settings.
+        sites: sends requests to the sites.
+        bringer: brings images.
+        local: this site's services.
+        mesh: the members and their certificates.
+    """
+
+    def __init__(self, options: Options, sites: Sites, bringer: Bringer, local: LocalServices, mesh: Mesh) -> None:
+        self._sites = sites
+        self._instances = options.data.parent / "instances"
+        self.journal = Journal(options.data / "handoffs.db")
+        files = self._files = HandoffFiles(options.launch_images.parent)
+        self._servers = ServersHere(sites, local)
+        peers = PeerClient(sites)
+        self._copying = Copying(files, peers, self._instances, options.tls / "key.pem")
+        here = _HereServers(self._servers)
+        self._outgoing = Outgoing(Parts(self.journal, here, peers, self._copying))
+        self._incoming = Incoming(self.journal, self._servers, files)
+
+        def certificate(site: str) -> str:
+            return str(mesh.members()[site].certificate)
+
+        receiving = Receiving(self._incoming, self.journal, files, bringer, self._instances / "_base", certificate)
+        self._peer_api = PeerApi(sites, receiving)
+        local.moved = self.moved
+        self._runs: dict[str, asyncio.Task[Departure]] = {}
+
+    def attach(self, application: web.Application) -> None:
+        """Add the handlers to the application of the peer port."""
+        application.router.add_route("*", f"{REQUESTS}/{{server}}", self._passed_on)
+        self._peer_api.attach(application)
+
+    def moved(self, server: str) -> str | None:
+        """Return the site to which a server was handed off from here; `None` if it was not."""
+        found = self.journal.latest(server)
+        return found.site if found is not None and found.state is Leaving.DONE else None
+
+    async def run(self) -> None:
+        """Continue hand-offs that nobody carries out, as after a restart, until cancelled."""
+        began = asyncio.get_running_loop().time()
+        while True:
+            for departure in self.journal.departures():
+                if departure.state not in {*ENDED, Leaving.COPYING} and departure.id not in self._runs:
+                    try:
+                        await self._outgoing.settle(departure.id)
+                    except (Unreachable, HandoffRefused) as error:
+                        LOG.info("hand-off %s can't be settled now: %s", departure.id, error)
+            if asyncio.get_running_loop().time() - began > LATE_S:
+                await settle_all(self._incoming)
+            await self._expire()
+            await asyncio.sleep(LOOK_EVERY_S)
+
+    async def _expire(self) -> None:
+        """Give up copies that were interrupted, and forget those of other sites, when they have been left alone for `EXPIRES_S`."""
+        now_s = time.time()
+        for departure in self.journal.departures():
+            interrupted = departure.state is Leaving.COPYING and departure.id not in self._runs
+            if interrupted and self._files.idle_s(departure.id, now_s) > EXPIRES_S:
+                await self._outgoing.expire(departure.id)
+        for arrival in self.journal.arrivals():
+            if arrival.state is Arriving.PREPARED and self._files.idle_s(arrival.id, now_s) > EXPIRES_S:
+                self._incoming.expire(arrival)
+
+    async def stop(self) -> None:
+        """Stop the hand-offs; the next process of the gateway continues them."""
+        tasks = list(self._runs.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._incoming.stop()
+        self.journal.close()
+
+    # Clients
+
+    async def answer(self, request: web.BaseRequest, door: Door) -> Reply:
+        """Answer a request, also a wrong one.
+
+        Args:
+            request: the request.
+            door: see `Door`.
+        """
+        try:
+            try:
+                headers = heads.of_client(request.headers)
+            except Refused:
+                await door.admit("")
+                raise
+            token = headers.get("X-Auth-Token", "")
+            await door.admit(token)
+            server = _server(request)
+            client = ServiceClient(self._sites, token, heads.request_id(headers.get(heads.REQUEST_ID)))
+            body = await door.body(4096) if request.method == "POST" else _wanted(request)
+            return await self._answer(client, request.method, server, body, passed=False)
+        except (Refused, HandoffRefused) as refused:
+            return fault("image", refused.status, str(getattr(refused, "message", "") or refused), self._sites.here)
+        except web.RequestPayloadError as error:
+            return fault("image", 400, f"the body of the request is malformed: {error}", self._sites.here)
+        except Unreachable as error:
+            return fault("image", 503, str(error), self._sites.here)
+
+    async def _passed_on(self, request: web.Request) -> web.StreamResponse:
+        """Answer a client's request that another gateway passes on with the client's token."""
+        server, token = request.match_info["server"], request.headers.get("X-Auth-Token", "")
+        client = ServiceClient(self._sites, token, heads.request_id(request.headers.get(heads.REQUEST_ID)))
+        body = await peer_body(request, MOST_BYTES) if request.method == "POST" else _wanted(request)
+        try:
+            reply = await self._answer(client, request.method, server, body, passed=True)
+        except HandoffRefused as refused:
+            reply = fault("image", refused.status, str(refused), self._sites.here)
+        except Unreachable as error:
+            reply = fault("image", 503, str(error), self._sites.here)
+        return web.Response(status=reply.status, headers=reply.headers, body=reply.body)
+
+    async def _answer(self, client: ServiceClient, method: str, server: str, body: bytes, *, passed: bool) -> Reply:
+        """Answer a request at the site that has the server, or that has handed it off.
+
+        Args:
+            client: has the user's token.
+            method: POST or GET.
+            server: the server's id.
+            body: the body of a POST, or the id of the hand-off that a GET wants to see.
+            passed: whether another gateway has passed the request on.
+
+        Raises:
+            HandoffRefused: the request is refused.
+            Unreachable: a site that is needed does not answer.
+        """
+        project = await project_of(self._sites, client)
+        if method == "GET":
+            found = [each for each in self.journal.departures() if (each.id, each.server, each.project) == (body.decode(), server, project)]
+            if found:
+                return self._shown(found[0])
+        else:
+            site = _site(body)
+            self._check_site(site)
+            known = self.journal.latest(server)
+            known = known if known is not None and known.project == project else None
+            if known is not None and known.state not in ENDED:
+                return self._joined(client, known, site)
+            if await self._servers.owned(server, project, client.token):
+                return await self._begun(client, server, project, site)
+        if passed:
+            raise HandoffRefused(f"{self._sites.here} has no server {server} of your project, and has handed off none", 404)
+        return await self._elsewhere(client, method, server, body)
+
+    def _check_site(self, site: str) -> None:
+        if site not in self._sites.everywhere():
+            raise HandoffRefused(f"there is no site {site} in this cloud", 404)
+        if site != self._sites.here and site not in self._sites.reachable():
+            raise Unreachable(site, f"it can't be reached from {self._sites.here}", sent=False)
+
+    def _joined(self, client: ServiceClient, known: Departure, site: str) -> Reply:
+        if known.site != site:
+            raise HandoffRefused(f"the server is being handed off to {known.site} already")
+        if known.state is Leaving.COPYING and known.id not in self._runs:
+            self._run(self.journal.move(known, Leaving.COPYING, reason=""), client.token)
+        return self._shown(self.journal.departure(known.id))
+
+    async def _begun(self, client: ServiceClient, server: str, project: str, site: str) -> Reply:
+        if site == self._sites.here:
+            return self._reply(200, {"server": server, "site": site, "state": Leaving.DONE.value, "reason": "", "result": {}})
+        wish = await self._servers.describe(server, project, client.token)
+        wish |= _sizes(disk_of(self._instances, server), self._instances / "_base")
+        if (again := self.journal.latest(server)) is not None and again.state not in ENDED:  # a request at the same time
+            return self._joined(client, again, site)
+        departure = Departure(str(uuid.uuid4()), server, project, site, active=bool(wish["active"]), wish=wish)
+        self.journal.depart(departure)
+        LOG.info("%s: hand-off %s of server %s to %s begins", client.request_id, departure.id, server, site)
+        self._run(departure, client.token)
+        return self._shown(departure)
+
+    def _run(self, departure: Departure, token: str) -> None:
+        task = self._runs[departure.id] = asyncio.get_running_loop().create_task(self._outgoing.carry_out(departure.id, token))
+        task.add_done_callback(lambda done: self._ended(departure, done))
+
+    def _ended(self, departure: Departure, task: asyncio.Task[Departure]) -> None:
+        self._runs.pop(departure.id, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            LOG.warning("hand-off %s of server %s was interrupted: %s", departure.id, departure.server, error)
+
+    async def _elsewhere(self, client: ServiceClient, method: str, server: str, body: bytes) -> Reply:
+        """Pass a request on to the gateway that has the server.
+
+        Raises:
+            HandoffRefused: no site that can be reached has it.
+        """
+        for each in self._sites.reachable():
+            query, sent = (f"id={segment(body.decode())}", None) if method == "GET" else ("", body)
+            call = to_gateway(method, f"{REQUESTS}/{segment(server)}", query=query, headers={"X-Auth-Token": client.token}, body=sent)
+            try:
+                reply = await self._sites.send(each, call.with_(request_id=client.request_id), _PASSED_S)
+            except Unreachable as error:
+                LOG.info("%s: %s can't be asked for server %s: %s", client.request_id, each, server, error)
+                continue
+            if reply.status != 404:
+                return reply
+        raise HandoffRefused(f"no site that can be reached has a server {server} of your project", 404)
+
+    def _shown(self, departure: Departure) -> Reply:
+        body = {
+            "id": departure.id,
+            "server": departure.server,
+            "from": self._sites.here,
+            "site": departure.site,
+            "state": departure.state.value,
+            "reason": departure.reason,
+            "result": dict(departure.result),
+            "running": departure.id in self._runs,
+            "progress": self._copying.progress.get(departure.id, {}),
+        }
+        return self._reply(200 if departure.state in ENDED else 202, body)
+
+    def _reply(self, status: int, body: Mapping[str, Any]) -> Reply:
+        return json_reply(status, body, self._sites.here)
+
+
+class _HereServers:
+    """The source's view of this site's servers."""
+
+    def __init__(self, servers: ServersHere) -> None:
+        self.fence = servers.fence
+        self.restart = servers.restart
+        self.delete = servers.delete_departed
+
+
+def _server(request: web.BaseRequest) -> str:
+    """Return the server that a client's request names.
+
+    Raises:
+        Refused: there is no such operation.
+    """
+    path = _PATH.fullmatch(request.raw_path.partition("?")[0])
+    if path is None or not is_uuid(path[1]) or request.method not in {"GET", "POST"}:
+        raise Refused(404, "there is no such operation: expected POST or GET /cloudlet/v1/servers/SERVER/handoff")
+    return path[1]
+
+
+def _wanted(request: web.BaseRequest) -> bytes:
+    """Return the id of the hand-off that a request wants to see; empty if it names none."""
+    wanted = request.query.get("id", "")
+    return wanted.encode() if is_uuid(wanted) else b""
+
+
+def _site(body: bytes) -> str:
+    """Return the site that a request names.
+
+    Raises:
+        HandoffRefused: the body is malformed.
+    """
+    try:
+        said = json.loads(body)
+        site = said["site"] if said.keys() == {"site"} else ""
+    except (ValueError, KeyError, AttributeError, RecursionError):
+        site = ""
+    if not isinstance(site, str) or not site:
+        raise HandoffRefused('the body of the request is malformed: expected {"site": SITE}', 400)
+    return site
+
+
+def _sizes(disk: Path, images: Path) -> dict[str, int]:
+    """Return the size of a server's disk, and the bytes that it occupies at most, with the image below it.
+
+    Raises:
+        HandoffRefused: the disk is not at this machine, or not in qcow2.
+    """
+    try:
+        with disk.open("rb") as file:
+            magic, _version, place, length, _bits, size = _QCOW2.unpack(file.read(_QCOW2.size))
+            file.seek(place)
+            backing = images / Path(file.read(min(length, 1023)).decode(errors="replace")).name if place else None
+        occupied = disk.stat().st_blocks * 512 + (backing.stat().st_blocks * 512 if backing is not None else 0)
+    except (OSError, struct.error):
+        raise HandoffRefused(
+            "the server's disk is not at the machine of the site's gateway: expected a server of a full site", 501
+        ) from None
+    if magic != b"QFI\xfb":
+        raise HandoffRefused("the server's disk is not in the format qcow2", 501)
+    return {"disk_bytes": size, "occupied_bytes": occupied}

@@ -1,0 +1,128 @@
+"""The files of hand-offs at a site: the states of disks, residues that arrive, and disks that nova-compute takes.
+
+    handoffs/ID/states/DIGEST/    the states that this site has
+                residue           the residue that is sent, or that arrives
+    arrivals/SERVER.ID            the disk of a committed server, until nova-compute renames it into its cache
+
+All are on one file system with Nova's instances, so that a disk is handed over by a rename.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+from atoll.files import flush, make_directory
+from atoll.gateway.handoffs.journal import Arrival
+from atoll.identifiers import ARRIVALS, arrival_file
+
+DISK = "disk"
+"""Name of the disk in the directory of a state."""
+
+
+class HandoffFiles:
+    """The directories of the hand-offs at this site.
+
+    Args:
+        root: the directory of the cloudlet's files.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self._handoffs = root / "handoffs"
+        self._arrivals = root / ARRIVALS
+
+    def directory(self, identifier: str) -> Path:
+        """Return the directory of a hand-off, and create it if it does not exist."""
+        path = self._handoffs / identifier
+        make_directory(path)
+        return path
+
+    def states(self, identifier: str) -> Path:
+        """Return the directory of a hand-off's states, which need not exist."""
+        return self._handoffs / identifier / "states"
+
+    def residue(self, identifier: str) -> Path:
+        """Return the file of a residue that is sent or arrives."""
+        return self._handoffs / identifier / "residue"
+
+    def held(self, identifier: str) -> list[str]:
+        """Return the names of the states that a hand-off has here, the newest first."""
+        with suppress(FileNotFoundError):
+            found = [path for path in self.states(identifier).iterdir() if not path.name.startswith(".")]
+            return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)]
+        return []
+
+    def idle_s(self, identifier: str, now_s: float) -> float:
+        """Return the seconds for which nothing of a hand-off has been written, or 0 if it has no files.
+
+        Args:
+            identifier: the hand-off's id.
+            now_s: seconds since 1970.
+        """
+        with suppress(FileNotFoundError):
+            paths = (self._handoffs / identifier, *(self._handoffs / identifier).rglob("*"))
+            return now_s - max(path.stat().st_mtime for path in paths)
+        return 0.0
+
+    def keep_only(self, identifier: str, state: str) -> None:
+        """Delete all states of a hand-off but one."""
+        for name in self.held(identifier):
+            if name != state:
+                shutil.rmtree(self.states(identifier) / name, ignore_errors=True)
+
+    def remove(self, identifier: str) -> None:
+        """Delete all files of a hand-off, but not a disk that nova-compute may take."""
+        shutil.rmtree(self._handoffs / identifier, ignore_errors=True)
+
+    # Disks for nova-compute
+
+    def has(self, arrival: Arrival, disk: str) -> bool:
+        """Return whether the state with a digest has arrived whole."""
+        return len(disk) == 64 and disk.isalnum() and (self.states(arrival.id) / disk / DISK).is_file()
+
+    def offer(self, arrival: Arrival, disk: str) -> None:
+        """Put a disk where nova-compute takes it; nothing happens if it is there already or was taken."""
+        made = self.states(arrival.id) / disk / DISK
+        if not made.exists():
+            return
+        make_directory(self._arrivals)
+        made.replace(self._offered(arrival))
+        flush(self._arrivals)
+
+    def withdraw(self, arrival: Arrival) -> None:
+        """Take a disk away again, unless nova-compute has taken it."""
+        with suppress(FileNotFoundError):
+            self._offered(arrival).unlink()
+            flush(self._arrivals)
+
+    def drop(self, arrival: Arrival) -> None:
+        """Delete the files of a hand-off that has ended."""
+        self.remove(arrival.id)
+
+    def _offered(self, arrival: Arrival) -> Path:
+        return self._arrivals / arrival_file(arrival.server, arrival.id)
+
+
+def append(path: Path, offset: int, data: bytes) -> int:
+    """Write a piece of a residue at its offset, and return the number of bytes that are there now.
+
+    A piece that does not follow the bytes that are there is dropped: the sender continues at the returned number. Offset 0 begins anew.
+
+    Raises:
+        OSError: the file can't be written.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    try:
+        size = os.fstat(descriptor).st_size
+        if offset == 0:
+            os.ftruncate(descriptor, 0)
+        elif offset != size:
+            return size
+        written = 0
+        while written < len(data):
+            written += os.pwrite(descriptor, data[written:], offset + written)
+        return offset + written
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,248 @@
+"""The hand-off of a server, at the destination: whether the server may start here, and whether it has.
+
+The source's requests are honoured only for hand-offs of that source, as its certificate proves. `PREPARED` is the source's to revoke. A
+commit puts the disk into the place from which nova-compute takes it by one rename (`ArrivalDisks.offer`), and asks Nova for the server with
+the user's own token. `REFUSED` is final, and is recorded only when the server can't start any more: it was not committed; or the disk was
+withdrawn, or taken by a server that does not exist any more. A creation that Nova carries out after that finds no disk, and fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from enum import StrEnum
+from typing import Any, Protocol
+
+from atoll.gateway.handoffs.failures import HandoffRefused
+from atoll.gateway.handoffs.journal import Arrival, Arriving, Journal
+from atoll.gateway.request.call import Unreachable
+
+LOG = logging.getLogger(__name__)
+
+LOOK_S = 0.5
+"""Seconds between two looks at a server that is being created."""
+
+ANSWER_S = 20.0
+"""Seconds after which a commit is answered although the server is still being created."""
+
+LATE_S = 90.0
+"""Seconds for which a creation that was not answered may still reach Nova; only then a missing server was not created."""
+
+
+class Look(StrEnum):
+    """The state of a new server, as Nova shows it."""
+
+    MISSING = "missing"
+    BUILDING = "building"
+    RUNS = "runs"
+    """The server has started, whatever its owner has done with it since."""
+    ERROR = "error"
+
+
+class NewServer(Protocol):
+    """The server at the destination."""
+
+    async def check(self, wish: Mapping[str, Any], project: str, token: str) -> None:
+        """Check that the user may create the server here, as far as this can be known before; raises `HandoffRefused`."""
+
+    async def create(self, arrival: Arrival, token: str) -> None:
+        """Ask Nova for the server, with the user's token; raises `HandoffRefused` if Nova refuses, and `Unreachable`."""
+
+    async def look(self, arrival: Arrival) -> tuple[Look, dict[str, Any]]:
+        """Return the server's state, and facts for the user; for `Look.ERROR` with the key `reason`."""
+
+    async def delete(self, arrival: Arrival) -> None:
+        """Delete the server, and return when it is gone; once more is harmless."""
+
+    async def finish(self, arrival: Arrival) -> None:
+        """Stop the server if it was stopped at the source."""
+
+
+class ArrivalDisks(Protocol):
+    """The disks of servers that arrive."""
+
+    def has(self, arrival: Arrival, disk: str) -> bool:
+        """Return whether the state with a digest has arrived whole."""
+
+    def offer(self, arrival: Arrival, disk: str) -> None:
+        """Put the disk where nova-compute takes it for the server; once more is harmless."""
+
+    def withdraw(self, arrival: Arrival) -> None:
+        """Take the disk away again, unless nova-compute has taken it: then there is nothing to take away."""
+
+    def drop(self, arrival: Arrival) -> None:
+        """Delete the files of the hand-off."""
+
+
+class Incoming:
+    """The hand-offs of servers to this site.
+
+    Args:
+        journal: the record.
+        server: the server at this site.
+        disks: see `ArrivalDisks`.
+        sleep: waits for a number of seconds.
+    """
+
+    def __init__(
+        self, journal: Journal, server: NewServer, disks: ArrivalDisks, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    ) -> None:
+        self._journal = journal
+        self._server = server
+        self._disks = disks
+        self._sleep = sleep
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+
+    async def prepare(self, arrival: Arrival, token: str) -> None:
+        """Record a server that is to arrive, unless it is recorded already.
+
+        Raises:
+            HandoffRefused: the user may not create it here, or the source says something else than before.
+        """
+        known = self._known(arrival.id, arrival.site)
+        await self._server.check(arrival.wish, arrival.project, token)
+        if known is None:
+            self._journal.arrive(arrival)
+        elif (known.server, known.project) != (arrival.server, arrival.project):
+            raise HandoffRefused("the hand-off is one of another server")
+
+    async def commit(self, identifier: str, site: str, disk: str, token: str) -> Arrival:
+        """Have the server started, and return the record after at most `ANSWER_S`.
+
+        Args:
+            identifier: the id of the hand-off.
+            site: the source, as its certificate proves.
+            disk: the digest of the server's disk.
+            token: the user's token.
+
+        Raises:
+            HandoffRefused: there is no such hand-off: nothing has started, and nothing will.
+        """
+        arrival = self._known(identifier, site)
+        if arrival is None:
+            raise HandoffRefused("this site has no record of the hand-off", 404)
+        if arrival.state is Arriving.PREPARED:
+            if not self._disks.has(arrival, disk):
+                return self._refuse(arrival, "the server's disk has not arrived")
+            arrival = self._journal.settle(arrival, Arriving.COMMITTED)
+        task = self._tasks.get(identifier)
+        if arrival.state is Arriving.COMMITTED and task is None:
+            self._disks.offer(arrival, disk)
+            task = self._tasks[identifier] = asyncio.get_running_loop().create_task(self._start(arrival, token))
+            task.add_done_callback(lambda done: self._ended(identifier, done))
+        if task is not None:
+            await asyncio.wait({task}, timeout=ANSWER_S)
+        return self._known(identifier, site) or arrival
+
+    def revoke(self, identifier: str, site: str) -> Arrival | None:
+        """Forbid the start of a server that was not committed, and return the record; `None` if there is none: then nothing can start."""
+        arrival = self._known(identifier, site)
+        if arrival is not None and arrival.state is Arriving.PREPARED:
+            return self._refuse(arrival, "the hand-off was revoked")
+        return arrival
+
+    def forget(self, identifier: str, site: str) -> None:
+        """Remove the record of a hand-off that has ended, and its files."""
+        arrival = self._known(identifier, site)
+        if arrival is not None and arrival.state in {Arriving.STARTED, Arriving.REFUSED}:
+            self._disks.drop(arrival)
+            self._journal.forget(identifier)
+
+    async def settle(self, arrival: Arrival) -> None:
+        """Continue a committed hand-off whose creation nobody waits for, as after a restart of the gateway; to be called after `LATE_S`.
+
+        Raises:
+            Unreachable: Nova does not answer.
+        """
+        if arrival.state is Arriving.COMMITTED and arrival.id not in self._tasks:
+            await self._conclude(arrival, await self._server.look(arrival), "the gateway was restarted before Nova had the request")
+
+    def expire(self, arrival: Arrival) -> None:
+        """Forget a hand-off that its source has left alone, and its files; a later commit is refused, because there is no record."""
+        if arrival.state is Arriving.PREPARED:
+            self._disks.drop(arrival)
+            self._journal.forget(arrival.id)
+
+    def unsettled(self) -> list[Arrival]:
+        """Return the committed hand-offs that nobody waits for."""
+        return [each for each in self._journal.arrivals() if each.state is Arriving.COMMITTED and each.id not in self._tasks]
+
+    async def stop(self) -> None:
+        """Cancel the waits for servers that are being created."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _known(self, identifier: str, site: str) -> Arrival | None:
+        found = self._journal.arrival(identifier)
+        if found is not None and found.site != site:
+            raise HandoffRefused("this site has no record of the hand-off", 404)
+        return found
+
+    def _ended(self, identifier: str, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(identifier, None)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            LOG.warning("hand-off %s: the start of the server is not known yet: %s", identifier, error)
+
+    async def _start(self, arrival: Arrival, token: str) -> None:
+        """Create the server unless it exists, and wait until it has started or can't start.
+
+        Raises:
+            Unreachable: Nova does not answer; `settle` continues.
+        """
+        look, facts = await self._server.look(arrival)
+        reason = "Nova has no record of the server"
+        if look is Look.MISSING:
+            try:
+                await self._server.create(arrival, token)
+            except HandoffRefused as refused:
+                reason = str(refused)
+            look, facts = await self._server.look(arrival)
+        while look is Look.BUILDING:
+            await self._sleep(LOOK_S)
+            look, facts = await self._server.look(arrival)
+        await self._conclude(arrival, (look, facts), reason)
+
+    async def _conclude(self, arrival: Arrival, found: tuple[Look, dict[str, Any]], reason: str) -> None:
+        """Record the end of a committed hand-off, if it has one.
+
+        Args:
+            arrival: the hand-off.
+            found: the server's state, as Nova has just shown it.
+            reason: the reason if there is no server.
+
+        Raises:
+            Unreachable: Nova does not answer.
+        """
+        look, facts = found
+        if look is Look.BUILDING:
+            return
+        if look is Look.RUNS:
+            await self._server.finish(arrival)
+            self._journal.settle(arrival, Arriving.STARTED, result=facts)
+            return
+        self._disks.withdraw(arrival)  # from here on, no server can be made from it
+        if look is Look.MISSING:
+            look, facts = await self._server.look(arrival)  # nova-compute may have taken the disk in between
+            if look in {Look.RUNS, Look.BUILDING}:
+                return
+        if look is Look.ERROR:
+            reason = str(facts.get("reason") or "the server could not be started")
+            await self._server.delete(arrival)
+        self._refuse(arrival, reason)
+
+    def _refuse(self, arrival: Arrival, reason: str) -> Arrival:
+        refused = self._journal.settle(arrival, Arriving.REFUSED, reason=reason)
+        self._disks.drop(arrival)
+        return refused
+
+
+async def settle_all(incoming: Incoming) -> None:
+    """Continue all committed hand-offs that nobody waits for, once."""
+    for arrival in incoming.unsettled():
+        try:
+            await incoming.settle(arrival)
+        except Unreachable as error:
+            LOG.info("hand-off %s can't be settled now: %s", arrival.id, error)

@@ -1,0 +1,184 @@
+"""The durable record of hand-offs: at the source, of servers that leave; at the destination, of servers that arrive.
+
+Each change is on the disk when its method returns. The states and their order are the argument that a server runs at one site at most; see
+`outgoing` and `incoming`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+from atoll.gateway.private_database import opened
+
+
+class Leaving(StrEnum):
+    """The states of a hand-off at the source, in their usual order."""
+
+    COPYING = "copying"
+    """The server runs here, and its disk is copied ahead."""
+    FENCING = "fencing"
+    """The server is being locked and stopped. From here on it must not run here until `RETURNING`."""
+    FENCED = "fenced"
+    """The server is stopped here, and the destination may not start it yet."""
+    COMMITTING = "committing"
+    """The destination may start the server. Only its answer leads on."""
+    STARTED = "started"
+    """The destination has started the server: it is deleted here."""
+    RETURNING = "returning"
+    """The destination will never start the server: it is started again here."""
+    DONE = "done"
+    """The server is at the destination alone."""
+    FAILED = "failed"
+    """The server is here alone."""
+
+
+class Arriving(StrEnum):
+    """The states of a hand-off at the destination."""
+
+    PREPARED = "prepared"
+    """The disk arrives. The server may not start here."""
+    COMMITTED = "committed"
+    """The server may start here."""
+    STARTED = "started"
+    """The server has started here."""
+    REFUSED = "refused"
+    """The server will never start here by this hand-off: it was revoked, or it can't start."""
+
+
+ENDED = frozenset((Leaving.DONE, Leaving.FAILED))
+"""The states of the source in which nothing is left to do."""
+
+
+@dataclass(frozen=True)
+class Departure:
+    """A hand-off, as the source records it.
+
+    Attributes:
+        id: the id of the hand-off.
+        server: the id of the server.
+        project: the project that owns the server.
+        site: the destination.
+        state: the state.
+        active: whether the server ran when the hand-off began.
+        wish: the server that the destination is to create.
+        disk: the digest of the stopped server's disk; empty before `COMMITTING`.
+        reason: the reason of a failure, or of a wait; empty if there is none.
+        result: facts for the user, such as the new addresses.
+    """
+
+    id: str
+    server: str
+    project: str
+    site: str
+    state: Leaving = Leaving.COPYING
+    active: bool = True
+    wish: Mapping[str, Any] = field(default_factory=dict)
+    disk: str = ""
+    reason: str = ""
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """A hand-off, as the destination records it.
+
+    Attributes:
+        id: the id of the hand-off.
+        server: the id of the server.
+        project: the project that owns the server.
+        site: the source.
+        wish: the server that is to be created, as the source describes it.
+        state: the state.
+        reason: why the server will not start here; empty otherwise.
+        result: facts for the user, such as the new addresses.
+    """
+
+    id: str
+    server: str
+    project: str
+    site: str
+    wish: Mapping[str, Any]
+    state: Arriving = Arriving.PREPARED
+    reason: str = ""
+    result: Mapping[str, Any] = field(default_factory=dict)
+
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS departure (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS arrival (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, record TEXT NOT NULL);
+"""
+
+
+class Journal:
+    """The database of hand-offs.
+
+    Args:
+        file: the SQLite file, in an existing directory; `:memory:` keeps nothing.
+
+    Raises:
+        sqlite3.Error: by every method, if the file can't be read or written.
+    """
+
+    def __init__(self, file: Path | str = ":memory:") -> None:
+        self._database = opened(self, file, _SCHEMA, durable=True)
+
+    def close(self) -> None:
+        """Close the database file."""
+        self._database.close()
+
+    # At the source
+
+    def depart(self, departure: Departure) -> None:
+        """Record a hand-off at the source, anew or changed."""
+        statement = "INSERT INTO departure (id, record) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record"
+        self._database.execute(statement, (departure.id, json.dumps(asdict(departure))))
+
+    def move(self, departure: Departure, state: Leaving, **changes: Any) -> Departure:
+        """Record that a hand-off has reached a state, and return it."""
+        changed = replace(departure, state=state, **changes)
+        self.depart(changed)
+        return changed
+
+    def departures(self) -> list[Departure]:
+        """Return all hand-offs of servers that leave or have left, the oldest first."""
+        records = (json.loads(row[0]) for row in self._database.execute("SELECT record FROM departure ORDER BY number"))
+        return [Departure(**record | {"state": Leaving(record["state"])}) for record in records]
+
+    def departure(self, identifier: str) -> Departure:
+        """Return the hand-off with an id that exists."""
+        return next(each for each in reversed(self.departures()) if each.id == identifier)
+
+    def latest(self, server: str) -> Departure | None:
+        """Return the newest hand-off of a server; `None` if there was none."""
+        return next((each for each in reversed(self.departures()) if each.server == server), None)
+
+    # At the destination
+
+    def arrive(self, arrival: Arrival) -> None:
+        """Record a hand-off at the destination, anew or changed."""
+        statement = "INSERT INTO arrival (id, record) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record"
+        self._database.execute(statement, (arrival.id, json.dumps(asdict(arrival))))
+
+    def settle(self, arrival: Arrival, state: Arriving, **changes: Any) -> Arrival:
+        """Record that a hand-off has reached a state, and return it."""
+        changed = replace(arrival, state=state, **changes)
+        self.arrive(changed)
+        return changed
+
+    def arrivals(self) -> list[Arrival]:
+        """Return all hand-offs of servers that arrive or have arrived, the oldest first."""
+        records = (json.loads(row[0]) for row in self._database.execute("SELECT record FROM arrival ORDER BY number"))
+        return [Arrival(**record | {"state": Arriving(record["state"])}) for record in records]
+
+    def arrival(self, identifier: str) -> Arrival | None:
+        """Return the hand-off with an id; `None` if this site has no record of it."""
+        return next((each for each in self.arrivals() if each.id == identifier), None)
+
+    def forget(self, identifier: str) -> None:
+        """Remove the record of an arrival of which the source needs no answer any more."""
+        self._database.execute("DELETE FROM arrival WHERE id = ?", (identifier,))

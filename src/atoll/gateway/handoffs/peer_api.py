@@ -1,0 +1,236 @@
+"""The handlers of the peer port by which another site hands a server to this one.
+
+The source's certificate says which hand-offs are its own; the user's token, which this site's Keystone confirms, is the authority for the
+project. So a site can push no server into a project without a token of a user of that project, and no site can ask for a server: only the
+site that has it begins a hand-off. A residue must be signed with the key of the source's certificate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import logging
+import re
+import shutil
+from collections import defaultdict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from atoll.gateway.bring import Bringer
+from atoll.gateway.bring.references import IMAGE, Reference
+from atoll.gateway.bring.service_client import BringFailed, ServiceClient
+from atoll.gateway.handoffs.caller import project_of
+from atoll.gateway.handoffs.failures import HandoffRefused
+from atoll.gateway.handoffs.files import HandoffFiles, append
+from atoll.gateway.handoffs.incoming import Incoming
+from atoll.gateway.handoffs.journal import Arrival, Arriving, Journal
+from atoll.gateway.handoffs.peer_client import PATH
+from atoll.gateway.handoffs.worker import work
+from atoll.gateway.peer import PEER, peer_body
+from atoll.gateway.request.call import Unreachable
+from atoll.gateway.request.headers import request_id
+from atoll.gateway.request.paths import is_uuid
+from atoll.gateway.sites import Sites
+
+LOG = logging.getLogger(__name__)
+
+MOST_BYTES = 1 << 20
+"""Greatest size of a request's body in bytes: one piece of a residue."""
+
+MOST_ARRIVING = 16
+"""Greatest number of hand-offs from one site that have not ended: each occupies space."""
+
+SPARE_BYTES = 100_000_000
+"""Bytes that stay free on the file system, for the site's databases."""
+
+_STATE = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class Receiving:
+    """The parts that receive servers.
+
+    Attributes:
+        incoming: the hand-offs to this site.
+        journal: their record.
+        files: their files.
+        bringer: brings the server's image before the server.
+        images: the directory of Nova's cache of images.
+        certificate_of: returns a member's certificate (PEM).
+    """
+
+    incoming: Incoming
+    journal: Journal
+    files: HandoffFiles
+    bringer: Bringer
+    images: Path
+    certificate_of: Callable[[str], str]
+
+
+class PeerApi:
+    """The peer port's part of hand-offs to this site.
+
+    Args:
+        sites: sends requests to this site's services.
+        parts: see `Receiving`.
+    """
+
+    def __init__(self, sites: Sites, parts: Receiving) -> None:
+        self._sites = sites
+        self._incoming = parts.incoming
+        self._journal = parts.journal
+        self._files = parts.files
+        self._bringer = parts.bringer
+        self._images = parts.images
+        self._certificate_of = parts.certificate_of
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    def attach(self, application: web.Application) -> None:
+        """Add the handlers to the application of the peer port."""
+        router = application.router
+        router.add_post(f"{PATH}/{{id}}", self._handler(self._prepare))
+        router.add_get(f"{PATH}/{{id}}/states", self._handler(self._states))
+        router.add_post(f"{PATH}/{{id}}/begin", self._handler(self._begin))
+        router.add_put(f"{PATH}/{{id}}/residue", self._handler(self._residue))
+        router.add_post(f"{PATH}/{{id}}/apply", self._handler(self._apply))
+        router.add_post(f"{PATH}/{{id}}/commit", self._handler(self._commit))
+        router.add_post(f"{PATH}/{{id}}/revoke", self._handler(self._revoke))
+        router.add_delete(f"{PATH}/{{id}}", self._handler(self._forget))
+
+    def _handler(self, answer: Callable[[web.Request, str, bytes], Any]) -> Callable[[web.Request], Any]:
+        async def handle(request: web.Request) -> web.StreamResponse:
+            body = await peer_body(request, MOST_BYTES)
+            identifier = request.match_info["id"]
+            if not is_uuid(identifier):
+                raise web.HTTPBadRequest(text="the hand-off's id is malformed")
+            try:
+                return web.json_response(await answer(request, identifier, body))
+            except HandoffRefused as refused:
+                return web.json_response({"handoff": str(refused)}, status=refused.status)
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                return web.json_response({"handoff": f"the request is malformed: {error}"}, status=400)
+            except OSError as error:
+                return web.json_response({"handoff": f"the disk of {self._sites.here} fails: {error.strerror}"}, status=507)
+            except Unreachable as error:
+                return web.json_response({"handoff": str(error)}, status=503)
+
+        return handle
+
+    async def _prepare(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
+        said, token, site = json.loads(body), request.headers.get("X-Auth-Token", ""), request[PEER]
+        arrival = Arrival(identifier, str(said["server"]), str(said["project"]), site, dict(said["wish"]))
+        if not is_uuid(arrival.server):
+            raise HandoffRefused("the server's id is malformed", 400)
+        client = ServiceClient(self._sites, token, request_id(None))
+        if await project_of(self._sites, client) != arrival.project:
+            raise HandoffRefused("the token is one of another project than the server", 403)
+        await self._bring_image(client, str(arrival.wish["image"]))
+        if self._journal.arrival(identifier) is None:
+            waiting = [each for each in self._journal.arrivals() if each.site == site and each.state is Arriving.PREPARED]
+            if len(waiting) >= MOST_ARRIVING:
+                raise HandoffRefused(f"{self._sites.here} already takes {MOST_ARRIVING} servers of {site}: try again later", 429)
+            needed = 2 * int(arrival.wish["occupied_bytes"])
+            free = shutil.disk_usage(self._files.directory(identifier)).free
+            if free < needed + SPARE_BYTES:
+                self._files.remove(identifier)
+                raise HandoffRefused(f"{self._sites.here} has too little space: {free >> 20} MiB are free, {needed >> 20} are needed", 507)
+        await self._incoming.prepare(arrival, token)
+        return {"states": self._files.held(identifier)}
+
+    async def _bring_image(self, client: ServiceClient, image: str) -> None:
+        """Have the image of the server at this site, as the user; the creation needs it, and its data need not be sent again.
+
+        Raises:
+            HandoffRefused: the user can't have it here.
+        """
+        if await client.look(self._sites.here, Reference(IMAGE, image)) is not None:
+            return
+        try:
+            brought = await self._bringer.bring([Reference(IMAGE, image)], client.token, client.request_id)
+        except BringFailed as error:
+            raise HandoffRefused(f"the server's image can't be brought to {self._sites.here}: {error}") from error
+        if brought is None:
+            raise HandoffRefused(f"no site that can be reached has the server's image {image}")
+        brought.keep()
+
+    async def _states(self, request: web.Request, identifier: str, _body: bytes) -> Mapping[str, Any]:
+        self._arriving(request, identifier)
+        return {"states": self._files.held(identifier)}
+
+    async def _begin(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
+        arrival, digest = self._arriving(request, identifier), str(json.loads(body)["digest"])
+        async with self._locks[identifier]:
+            task = {"states": str(self._files.states(identifier)), "do": "empty"}
+            if digest:
+                # `_prepare` has read the image with the user's token. Nova names its file in the cache after the image's id.
+                file = self._images / hashlib.sha1(str(arrival.wish["image"]).encode(), usedforsecurity=False).hexdigest()
+                if not _STATE.fullmatch(digest) or not file.is_file():
+                    return {"state": ""}
+                task |= {"do": "begin", "disk": str(file), "digest": digest}
+            return {"state": (await work(task))["state"]}
+
+    async def _residue(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
+        self._arriving(request, identifier)
+        async with self._locks[identifier]:
+            offset, place = int(request.query["offset"]), self._files.directory(identifier)
+            if shutil.disk_usage(place).free < SPARE_BYTES:
+                raise HandoffRefused(f"{self._sites.here} has too little space for the residue", 507)
+            return {"size": await asyncio.to_thread(append, self._files.residue(identifier), offset, body)}
+
+    async def _apply(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
+        arrival, said = self._arriving(request, identifier), json.loads(body)
+        base, state = str(said["base"]), str(said["state"])
+        if not _STATE.fullmatch(base) or not _STATE.fullmatch(state):
+            raise HandoffRefused("the name of a state is malformed", 400)
+        async with self._locks[identifier]:
+            if state not in self._files.held(identifier):
+                made = await self._applied(arrival, base)
+                if made != state:
+                    raise HandoffRefused("the residue is one of another state")
+            self._files.keep_only(identifier, state)
+        return {"state": state}
+
+    async def _applied(self, arrival: Arrival, base: str) -> str:
+        certificate = self._files.directory(arrival.id) / "certificate.pem"
+        certificate.write_text(self._certificate_of(arrival.site), encoding="ascii")
+        key = (await work({"do": "key", "certificate": str(certificate)}))["key"]
+        overlay, most = str(self._files.residue(arrival.id)), int(arrival.wish["disk_bytes"])
+        task = {"do": "apply", "states": str(self._files.states(arrival.id)), "base": base, "overlay": overlay, "key": key, "most": most}
+        return str((await work(task))["state"])
+
+    async def _commit(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
+        token = request.headers.get("X-Auth-Token", "")
+        return _told(await self._incoming.commit(identifier, request[PEER], str(json.loads(body)["disk"]), token))
+
+    async def _revoke(self, request: web.Request, identifier: str, _body: bytes) -> Mapping[str, Any]:
+        arrival = self._incoming.revoke(identifier, request[PEER])
+        if arrival is None:
+            raise HandoffRefused(f"{self._sites.here} has no record of the hand-off", 404)
+        return _told(arrival)
+
+    async def _forget(self, request: web.Request, identifier: str, _body: bytes) -> Mapping[str, Any]:
+        self._incoming.forget(identifier, request[PEER])
+        self._locks.pop(identifier, None)
+        return {}
+
+    def _arriving(self, request: web.Request, identifier: str) -> Arrival:
+        """Return the hand-off of a request that changes its files.
+
+        Raises:
+            HandoffRefused: there is none of this source, or its disk does not change any more.
+        """
+        found = self._journal.arrival(identifier)
+        if found is None or found.site != request[PEER]:
+            raise HandoffRefused(f"{self._sites.here} has no record of the hand-off", 404)
+        if found.state is not Arriving.PREPARED:
+            raise HandoffRefused(f"the hand-off is {found.state}")
+        return found
+
+
+def _told(arrival: Arrival) -> Mapping[str, Any]:
+    return {"state": arrival.state.value, "reason": arrival.reason, "result": dict(arrival.result)}

@@ -1,0 +1,145 @@
+"""The transfer of real disks between two gateways, without guests: pieces that are lost, repeated requests, and what a source may do."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Callable
+from hashlib import sha1
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gateway_cloud import Cloud
+
+from atoll.gateway.handoffs import copying
+from atoll.gateway.handoffs.failures import HandoffRefused
+from atoll.gateway.handoffs.journal import Arrival, Arriving, Departure
+from atoll.gateway.request.call import Unreachable
+
+pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-utils is not installed")
+
+MIB = 1 << 20
+SERVER, IMAGE, HANDOFF = (str(uuid.UUID(int=number)) for number in (1, 2, 3))
+WISH = {"name": "web", "image": IMAGE, "disk_bytes": 8 * MIB, "occupied_bytes": 4 * MIB}
+
+
+class Disk:
+    """A server's disk at a site, which a test changes as its guest would."""
+
+    def __init__(self, data: Path) -> None:
+        self.images = data / "instances" / "_base"
+        self.image = self.images / sha1(IMAGE.encode()).hexdigest()
+        self.path = data / "instances" / SERVER / "disk"
+        self.images.mkdir(parents=True)
+        self.path.parent.mkdir()
+        self.content = bytearray(os.urandom(3 * MIB) + bytes(5 * MIB))
+        self.image.write_bytes(self.content)
+        self.write(0, b"")
+
+    def write(self, offset: int, data: bytes) -> None:
+        self.content[offset : offset + len(data)] = data
+        raw = self.path.with_name("raw")
+        raw.write_bytes(self.content)
+        words = ("convert", "-f", "raw", "-O", "qcow2", "-B", self.image, "-F", "raw", raw, self.path)
+        subprocess.run(["qemu-img", *words], check=True, capture_output=True)
+
+
+def run(directory: Path, test: Callable[[Cloud, Disk, Departure], Any], wish: dict = WISH) -> None:
+    async def main() -> None:
+        async with Cloud(directory, "paris", "nice") as cloud:
+            departure = Departure(HANDOFF, SERVER, "p1", "nice", wish=wish)
+            cloud["nice"].handoffs.journal.arrive(Arrival(HANDOFF, SERVER, "p1", "paris", wish))
+            await test(cloud, Disk(cloud["paris"].options.data.parent), departure)
+
+    asyncio.run(main())
+
+
+def arrived(cloud: Cloud, state: str) -> bytes:
+    return (cloud["nice"].options.launch_images.parent / "handoffs" / HANDOFF / "states" / state / "disk").read_bytes()
+
+
+def test_disk_arrives_although_pieces_and_answers_are_lost(tmp_path, monkeypatch):
+    monkeypatch.setattr(copying, "PIECE", 100_000)
+    monkeypatch.setattr(copying, "patient", _impatient)
+
+    async def test(cloud: Cloud, disk: Disk, departure: Departure) -> None:
+        paris, send, count = cloud["paris"], cloud["paris"].sites.send, 0
+
+        async def lossy(site: str, call: Any, timeout_s: float = 30.0, **more: Any) -> Any:
+            nonlocal count
+            count += 1
+            if count % 5 == 0:
+                raise Unreachable(site, "lost on its way", sent=False)
+            reply = await send(site, call, timeout_s, **more)
+            if count % 7 == 0:
+                raise Unreachable(site, "its answer is lost")
+            return reply
+
+        paris.sites.send = lossy
+        first = await paris.handoffs._copying.send(departure, live=True)
+        assert arrived(cloud, first.disk) == disk.content
+        assert first.length > 3 * MIB, "nice has no image, so the whole disk was sent"
+        disk.write(4 * MIB, os.urandom(300_000))
+        second = await paris.handoffs._copying.send(departure, live=False)
+        assert arrived(cloud, second.disk) == disk.content
+        assert second.length < 350_000
+        assert count > 40
+
+    run(tmp_path, test)
+
+
+def test_image_that_both_sites_have_is_not_sent(tmp_path):
+    async def test(cloud: Cloud, disk: Disk, departure: Departure) -> None:
+        images = cloud["nice"].options.data.parent / "instances" / "_base"
+        images.mkdir(parents=True)
+        shutil.copy(disk.image, images)
+        disk.write(0, b"changed")
+        sent = await cloud["paris"].handoffs._copying.send(departure, live=True)
+        assert arrived(cloud, sent.disk) == disk.content
+        assert sent.length < 10_000
+
+    run(tmp_path, test)
+
+
+def test_disk_that_is_too_large_for_what_was_announced_is_refused(tmp_path):
+    async def test(cloud: Cloud, _disk: Disk, departure: Departure) -> None:
+        with pytest.raises(HandoffRefused, match="expected the disk of a server, of at most 1 MiB"):
+            await cloud["paris"].handoffs._copying.send(departure, live=True)
+
+    run(tmp_path, test, WISH | {"disk_bytes": MIB})
+
+
+def test_hand_off_that_was_committed_takes_no_more_data(tmp_path):
+    async def test(cloud: Cloud, _disk: Disk, departure: Departure) -> None:
+        journal = cloud["nice"].handoffs.journal
+        journal.settle(journal.arrival(HANDOFF), Arriving.COMMITTED)
+        with pytest.raises(HandoffRefused, match="the hand-off is committed"):
+            await cloud["paris"].handoffs._copying.send(departure, live=True)
+
+    run(tmp_path, test)
+
+
+def test_overlay_of_another_site_is_refused(tmp_path):
+    """The hand-off is that of another site: nothing of it can be read or changed."""
+
+    async def test(cloud: Cloud, _disk: Disk, departure: Departure) -> None:
+        journal = cloud["nice"].handoffs.journal
+        journal.arrive(Arrival(HANDOFF, SERVER, "p1", "lyon", WISH))
+        with pytest.raises(HandoffRefused, match="nice has no record of the hand-off"):
+            await cloud["paris"].handoffs._copying.send(departure, live=True)
+        answer = await cloud["paris"].handoffs._outgoing._parts.destination.revoke(departure)
+        assert (answer.state, journal.arrival(HANDOFF).state) == (Arriving.REFUSED, Arriving.PREPARED)
+
+    run(tmp_path, test)
+
+
+async def _impatient(attempt: Callable[[], Any], *_more: Any) -> Any:
+    while True:
+        try:
+            return await attempt()
+        except Unreachable:
+            await asyncio.sleep(0)

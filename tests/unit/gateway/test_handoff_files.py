@@ -1,0 +1,70 @@
+"""The files of hand-offs: pieces of residues, states, and the disk that nova-compute takes."""
+
+from __future__ import annotations
+
+import os
+
+from atoll.gateway.handoffs.files import HandoffFiles, append
+from atoll.gateway.handoffs.journal import Arrival, Arriving, Departure, Journal, Leaving
+from atoll.identifiers import ARRIVALS, arrival_file
+
+ARRIVAL = Arrival("h", "s", "p", "paris", {"name": "web"})
+
+
+def test_pieces_follow_each_other_and_a_repeated_one_is_dropped(tmp_path):
+    file = tmp_path / "residue"
+    assert append(file, 0, b"abc") == 3
+    assert append(file, 3, b"def") == 6
+    assert append(file, 3, b"def") == 6, "its answer was lost"
+    assert append(file, 9, b"x") == 6, "a gap"
+    assert file.read_bytes() == b"abcdef"
+    assert append(file, 0, b"new") == 3
+    assert file.read_bytes() == b"new"
+
+
+def test_disk_is_offered_once_and_withdrawn_unless_it_was_taken(tmp_path):
+    files = HandoffFiles(tmp_path)
+    state = files.states("h") / ("d" * 64)
+    state.mkdir(parents=True)
+    (state / "disk").write_bytes(b"disk")
+    offered = tmp_path / ARRIVALS / arrival_file("s", "h")
+    assert files.held("h") == ["d" * 64]
+    assert [files.has(ARRIVAL, disk) for disk in ("d" * 64, "e" * 64, "../../../etc")] == [True, False, False]
+    files.offer(ARRIVAL, "d" * 64)
+    files.offer(ARRIVAL, "d" * 64)
+    assert offered.read_bytes() == b"disk"
+    files.withdraw(ARRIVAL)
+    files.withdraw(ARRIVAL)
+    assert not offered.exists()
+    files.drop(ARRIVAL)
+    assert files.held("h") == []
+
+
+def test_newest_state_comes_first_and_the_others_go(tmp_path):
+    files = HandoffFiles(tmp_path)
+    for number, name in enumerate("abc"):
+        path = files.states("h") / name
+        path.mkdir(parents=True)
+        os.utime(path, ns=(number, number))
+    (files.states("h") / ".new").mkdir()
+    assert files.held("h") == ["c", "b", "a"]
+    files.keep_only("h", "b")
+    assert files.held("h") == ["b"]
+
+
+def test_journal_keeps_both_sides_and_their_order(tmp_path):
+    journal = Journal(tmp_path / "handoffs.db")
+    first = Departure("1", "s", "p", "nice", wish={"name": "web"})
+    journal.depart(first)
+    journal.depart(Departure("2", "s", "p", "lyon"))
+    journal.move(first, Leaving.DONE, result={"addresses": []})
+    journal.arrive(ARRIVAL)
+    journal.settle(ARRIVAL, Arriving.REFUSED, reason="no")
+    journal.close()
+    journal = Journal(tmp_path / "handoffs.db")
+    assert [(each.id, each.state) for each in journal.departures()] == [("1", Leaving.DONE), ("2", Leaving.COPYING)]
+    assert journal.latest("s").id == "2"
+    assert journal.departure("1").wish == {"name": "web"}
+    assert journal.arrival("h").reason == "no"
+    journal.forget("h")
+    assert journal.arrivals() == []

@@ -1,0 +1,120 @@
+"""Hand-offs as clients see them: refusals in one sentence, the rights of projects and sites, and servers that have moved."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from pathlib import Path
+
+from gateway_cloud import Cloud
+
+from atoll.gateway.handoffs.journal import Departure, Leaving
+from atoll.gateway.request.call import to_gateway
+from atoll.gateway.resolve.routes import COMPUTE
+
+OURS, THEIRS = {"X-Auth-Token": "ours"}, {"X-Auth-Token": "theirs"}
+
+
+def run(directory: Path, test) -> None:
+    async def main() -> None:
+        async with Cloud(directory, "paris", "lyon", "nice") as cloud:
+            for site in ("paris", "lyon", "nice"):
+                cloud[site].services.people = {"ours": ("p1", ("member",)), "theirs": ("p2", ("member",)), "reader": ("p1", ("reader",))}
+            await test(cloud)
+
+    asyncio.run(main())
+
+
+def path(server: str) -> str:
+    return f"/cloudlet/v1/servers/{server}/handoff"
+
+
+def test_refusals_are_one_sentence(tmp_path):
+    async def test(cloud: Cloud) -> None:
+        server = cloud["paris"].services.add_server("web", "2026-01-01T00:00:00Z")
+
+        async def refused(body: object, target: str = path(server), headers: dict = OURS, method: str = "POST") -> tuple[int, str]:
+            status, said, _ = await cloud.ask("paris", method, target, json=body, headers=headers)
+            return status, said["error"]["message"]
+
+        nice = {"site": "nice"}
+        expected = 'the body of the request is malformed: expected {"site": SITE}'
+        for body in ({}, [], {"site": 7}, {"site": "nice", "more": 1}, {"site": ""}):
+            assert await refused(body) == (400, expected)
+        assert await refused(nice, headers={}) == (401, "the request has no token: expected an X-Auth-Token header")
+        assert await refused(nice, headers={"X-Auth-Token": "reader"}) == (403, "the token may create nothing in a project")
+        assert await refused({"site": "metz"}) == (404, "there is no site metz in this cloud")
+        unknown = str(uuid.uuid4())
+        missing = f"no site that can be reached has a server {unknown} of your project"
+        assert await refused(nice, path(unknown)) == (404, missing)
+        foreign = cloud["paris"].services.add_server("db", "2026-01-01T00:00:00Z", "p2")
+        assert await refused(nice, path(foreign)) == (404, missing.replace(unknown, foreign)), "as for one that does not exist"
+        assert (await refused(nice, method="PUT"))[0] == 404
+        assert (await refused(nice, "/cloudlet/v1/servers/x/handoff"))[0] == 404
+        cloud["paris"].services.servers[server]["status"] = "PAUSED"
+        status, said = await refused(nice)
+        assert (status, said) == (409, "the server's status is PAUSED: expected ACTIVE or SHUTOFF, and no task")
+
+    run(tmp_path, test)
+
+
+def test_second_hand_off_of_a_server_is_refused_and_the_same_one_is_joined(tmp_path):
+    async def test(cloud: Cloud) -> None:
+        server = cloud["paris"].services.add_server("web", "2026-01-01T00:00:00Z")
+        journal = cloud["paris"].handoffs.journal
+        journal.depart(Departure("h", server, "p1", "nice", Leaving.COMMITTING))
+        status, said, _ = await cloud.ask("paris", "POST", path(server), json={"site": "lyon"}, headers=OURS)
+        assert (status, said["error"]["message"]) == (409, "the server is being handed off to nice already")
+        for site in ("paris", "lyon"):
+            status, said, _ = await cloud.ask(site, "POST", path(server), json={"site": "nice"}, headers=OURS)
+            assert (status, said["id"], said["from"], said["state"]) == (202, "h", "paris", "committing"), "lyon passes it on"
+
+    run(tmp_path, test)
+
+
+def test_state_is_shown_to_the_servers_project_alone(tmp_path):
+    async def test(cloud: Cloud) -> None:
+        server, handoff = str(uuid.uuid4()), str(uuid.uuid4())
+        departure = Departure(handoff, server, "p1", "nice", Leaving.FAILED, reason="no valid host")
+        cloud["paris"].handoffs.journal.depart(departure)
+        for site in ("paris", "nice"):
+            status, said, _ = await cloud.ask(site, "GET", f"{path(server)}?id={handoff}", headers=OURS)
+            assert (status, said["state"], said["reason"], said["running"]) == (200, "failed", "no valid host", False)
+            assert (await cloud.ask(site, "GET", f"{path(server)}?id={handoff}", headers=THEIRS))[0] == 404
+            assert (await cloud.ask(site, "GET", f"{path(server)}?id={uuid.uuid4()}", headers=OURS))[0] == 404
+
+    run(tmp_path, test)
+
+
+def test_server_that_was_handed_off_is_found_at_its_new_site(tmp_path):
+    async def test(cloud: Cloud) -> None:
+        server = cloud["paris"].services.add_server("web", "2026-01-01T00:00:00Z")
+        item = f"/compute/v2.1/servers/{server}"
+        for site in ("paris", "lyon"):
+            assert (await cloud.ask(site, "GET", item))[1]["server"]["where"] == "paris"
+        cloud["nice"].services.servers[server] = cloud["paris"].services.servers.pop(server)
+        cloud["paris"].handoffs.journal.depart(Departure("h", server, "p1", "nice", Leaving.DONE))
+        for site in ("paris", "lyon", "nice"):
+            assert (await cloud.ask(site, "GET", item))[1]["server"]["where"] == "nice"
+        assert cloud["lyon"].gateway.locations.get(COMPUTE["servers"], server) == "nice"
+        assert (await cloud.ask("lyon", "DELETE", item))[0] == 204
+        assert (await cloud.ask("lyon", "GET", item))[0] == 404
+
+    run(tmp_path, test)
+
+
+def test_site_can_push_no_server_into_a_project_without_a_token_of_it(tmp_path):
+    async def test(cloud: Cloud) -> None:
+        async def push(token: str, **changes: object) -> tuple[int, str]:
+            body = {"server": str(uuid.uuid4()), "project": "p1", "wish": {"image": "i", "occupied_bytes": 1}} | changes
+            call = to_gateway("POST", f"/atoll/handoffs/{uuid.uuid4()}", headers={"X-Auth-Token": token}).with_(json=body)
+            reply = await cloud["paris"].sites.send("nice", call)
+            return reply.status, reply.json()["handoff"]
+
+        assert await push("") == (401, "the request has no token: expected an X-Auth-Token header")
+        assert await push("theirs") == (403, "the token is one of another project than the server")
+        assert await push("reader") == (403, "the token may create nothing in a project")
+        assert await push("ours", server="../x") == (400, "the server's id is malformed")
+        assert cloud["nice"].handoffs.journal.arrivals() == []
+
+    run(tmp_path, test)
