@@ -17,13 +17,14 @@ from typing import Any
 
 import psutil
 
+from atoll.bench.failure import failed
 from atoll.bench.hollow import members as material
 from atoll.bench.hollow.clock import FairLoop
 from atoll.bench.hollow.gateways import Gateways
 from atoll.bench.hollow.hub import HUB, Hub
 from atoll.bench.hollow.links import Network
 from atoll.bench.hollow.wire import WireCost, measure
-from atoll.bench.measure import Say, failed
+from atoll.bench.progress import Say
 from atoll.bench.workspace import Workspace
 from atoll.mesh.certificates import authority
 from atoll.mesh.node import Mesh

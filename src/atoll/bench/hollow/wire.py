@@ -9,7 +9,7 @@ import struct
 from dataclasses import dataclass
 from pathlib import Path
 
-from atoll.bench.measure import failed
+from atoll.bench.failure import failed
 from atoll.bench.workspace import HOST, free_ports
 from atoll.mesh.certificates import CertificateAuthority
 from atoll.mesh.transport import LEASE_S, Transport
