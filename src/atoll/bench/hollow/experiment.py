@@ -79,7 +79,7 @@ def run(options: HollowOptions, work: Workspace) -> dict[str, Any]:
     say("a real link, to count its bytes")
     (root / "wire").mkdir()
     wire = asyncio.run(measure(root / "wire", authority(root / "wire" / "ca", material.CLOUD)))
-    with _quiet_mesh(), asyncio.Runner(loop_factory=FairLoop) as runner:
+    with _quiet_mesh(), asyncio.Runner(loop_factory=lambda: FairLoop(options.sites)) as runner:
         mesh, hub = runner.run(_measure(options, wire, root, say))
     hub_ratio = {name: _ratio(mesh[name], hub[name]) for name in ("converged_s", "idle_out_bits_s", "idle_in_bits_s")}
     return {

@@ -30,7 +30,7 @@ def run_fairly(main) -> float:
 
 def test_waits_are_skipped_and_counted():
     begun = time.monotonic()
-    assert 3600 <= run_fairly(asyncio.sleep(3600)) < 3605
+    assert 3599.9 < run_fairly(asyncio.sleep(3600)) < 3605  # the loop's clock has a resolution
     assert time.monotonic() - begun < 60
 
 
