@@ -36,8 +36,8 @@ def test_bounds_are_those_of_the_code():
     assert f"port {address.DEFAULT_PORT}" in PAGE
     assert f"{seen.MAX_SENDERS:,} senders" in PAGE
     assert f"{peers.MAX_SOCKET_PATH} bytes" in PAGE
-    assert "for listeners once in a second" in PAGE
-    assert outbox.POLL_INTERVAL_S == 1, "the page says once in a second"
+    assert "for listeners once a second" in PAGE
+    assert outbox.POLL_INTERVAL_S == 1, "the page says once a second"
 
 
 if __name__ == "__main__":

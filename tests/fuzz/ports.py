@@ -19,9 +19,10 @@ from multidict import CIMultiDict
 from atoll.gateway.console import Consoles
 from atoll.gateway.door import server as servers
 from atoll.gateway.door.client_limiter import ClientLimiter
+from atoll.gateway.door.extensions import Extensions
 from atoll.gateway.door.limits import Limits
 from atoll.gateway.door.listener import Handler
-from atoll.gateway.door.server import MAX_BODY, Extensions, GatewayServer
+from atoll.gateway.door.server import MAX_BODY, GatewayServer
 from atoll.gateway.edge import Zones, edge_apis
 from atoll.gateway.handoffs import Handoffs
 from atoll.gateway.options import Options

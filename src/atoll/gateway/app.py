@@ -26,7 +26,8 @@ from atoll.gateway.copies.create import CreateAt
 from atoll.gateway.copies.pending import Pending
 from atoll.gateway.copies.perform import Performer
 from atoll.gateway.copies.replicas import ReplicatedResources
-from atoll.gateway.door.server import JOIN, Extensions, GatewayServer
+from atoll.gateway.door.extensions import Extensions
+from atoll.gateway.door.server import JOIN, GatewayServer
 from atoll.gateway.edge import Zones, edge_apis
 from atoll.gateway.gateway import Collaborators, Gateway
 from atoll.gateway.handoffs import Handoffs

@@ -78,7 +78,7 @@ def test_top(atoll, recorded):
 def test_diff(atoll, recorded):
     rows = json.loads(atoll("trace", "diff", LIST, BOOT, "--json").out)
     assert {(row["callee"], row["more_calls"]) for row in rows} == {("paris/?", 0), ("lyon/neutron", 1)}
-    assert "both make the same calls" in atoll("trace", "diff", BOOT, BOOT).out
+    assert "both traces make the same calls" in atoll("trace", "diff", BOOT, BOOT).out
 
 
 HOSTILE = "GET /\x1b]0;owned\x07\x9b31m\u202egnp.\u2066 [/red] [link=x] \r\n :bomb: \udcff"

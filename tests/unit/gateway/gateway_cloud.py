@@ -19,8 +19,9 @@ from no_freshness import NoFreshness
 from no_parts import NoBringer, collaborators
 
 from atoll.gateway.console import Consoles
+from atoll.gateway.door.extensions import Extensions
 from atoll.gateway.door.limits import Limits
-from atoll.gateway.door.server import Extensions, GatewayServer
+from atoll.gateway.door.server import GatewayServer
 from atoll.gateway.edge import Zones, edge_apis
 from atoll.gateway.gateway import Gateway
 from atoll.gateway.handoffs import Handoffs
@@ -264,7 +265,7 @@ class Site:
         self.services = Services(name)
         self.mesh = Mesh(table, name)
         self.directory = directory
-        (directory / "gateway").mkdir(parents=True)
+        (directory / "gateway").mkdir(parents=True, exist_ok=True)
         self.limits = Limits()
         self.freshness: Any = NoFreshness()
         self.digest = ""

@@ -8,7 +8,7 @@ import socket
 import ssl
 from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,18 +23,18 @@ from multidict import CIMultiDict
 from atoll.errors import AtollError
 from atoll.gateway import handoffs, overlays, tracing
 from atoll.gateway import scope as scopes
-from atoll.gateway.console import PEER_PATH, Consoles
+from atoll.gateway.console import PEER_PATH
 from atoll.gateway.console import url as console_url
 from atoll.gateway.door.client_limiter import ClientLimiter
+from atoll.gateway.door.extensions import Extensions, OwnApi
 from atoll.gateway.door.limited import LimitedLog
 from atoll.gateway.door.limits import CLIENT_LIMITS, Limits
 from atoll.gateway.door.listener import Handler, Listener
 from atoll.gateway.door.respond import HELD, SMALL, respond
-from atoll.gateway.edge import Door, EdgeFronts, concerns
+from atoll.gateway.edge import Door, concerns
 from atoll.gateway.faults import fault, unproven, unreachable
 from atoll.gateway.gateway import Gateway
 from atoll.gateway.identity.freshness import PATH as FRESHNESS
-from atoll.gateway.identity.freshness import Freshness
 from atoll.gateway.identity.refusals import TokenRefusals, Unproven
 from atoll.gateway.local import Answer
 from atoll.gateway.options import Options
@@ -76,31 +76,7 @@ PING = "/atoll/ping"
 OF_COMPUTE_SITES = frozenset(("identity", "image", "network", "placement"))
 """Services to which nova-compute at a compute site sends requests."""
 
-OwnApi = EdgeFronts | overlays.OverlayBases | handoffs.Handoffs
-"""An API that the gateway answers by itself, and not from a service of OpenStack."""
-
 PeerHandler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True)
-class Extensions:
-    """Parts of the gateway that the servers use besides the gateway itself.
-
-    Attributes:
-        consoles: carries the consoles of guests.
-        edge: answers the APIs of CAMARA and ETSI.
-        bases: brings the bases of overlays to this site.
-        handoffs: hands servers to other sites.
-        freshness: fetches identity data that another site had when it sent a request or issued a token.
-        extend: adds handlers to the application of the peer port, below `/atoll/`.
-    """
-
-    consoles: Consoles
-    edge: EdgeFronts
-    bases: overlays.OverlayBases
-    handoffs: handoffs.Handoffs
-    freshness: Freshness
-    extend: Callable[[web.Application], None]
 
 
 class GatewayServer:
