@@ -321,8 +321,9 @@ def _configure(settings: Settings) -> None:
 def install_conductor(settings: Settings) -> None:
     """Install the patches of the conductor."""
     from atoll.mesh import compute_sites
-    from atoll.services.patches.nova import conductor_batches, early_changes, failed_builds
+    from atoll.services.patches.nova import conductor_batches, deleted_builds, early_changes, failed_builds
 
+    deleted_builds.install()
     failed_builds.install()
     early_changes.install()
     if settings.reduces_traffic:

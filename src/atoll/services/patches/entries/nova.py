@@ -63,6 +63,17 @@ PATCHES = (
         sources={"nova/conductor/manager.py:ComputeTaskManager._bury_in_cell0": "daa32b65"},
     ),
     Patch(
+        "nova-deleted-builds",
+        "nova",
+        PatchKind.WRAPPER,
+        ("nova.objects.instance_mapping.InstanceMapping.destroy",),
+        "If Nova is killed while it ends the build of a deleted server, the server's allocations in Placement stay forever.",
+        f"{_MODULE}deleted_builds",
+        f"{_TESTS}test_deleted_builds.py::test_allocations_are_released_before_the_mapping_is_deleted",
+        f"{_TESTS}test_deleted_builds.py::test_upstream_deletes_the_mapping_first",
+        sources={"nova/objects/instance_mapping.py:InstanceMapping.destroy": "1d43f303"},
+    ),
+    Patch(
         "nova-heartbeats",
         "nova",
         PatchKind.SUBCLASS,
