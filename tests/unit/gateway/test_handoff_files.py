@@ -40,6 +40,21 @@ def test_disk_is_offered_once_and_withdrawn_unless_it_was_taken(tmp_path):
     assert files.held("h") == []
 
 
+def test_no_name_of_a_state_leads_to_the_disk_of_another_server(tmp_path):
+    files = HandoffFiles(tmp_path / "cloudlet")
+    files.states("h").mkdir(parents=True)
+    victim = tmp_path / "instances" / "victim" / "disk"
+    other = files.states("other") / ("e" * 64) / "disk"
+    for path in (victim, other):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"theirs")
+    for name in (str(victim.parent), "../../../../instances/victim", f"../../other/states/{'e' * 64}"):
+        assert (files.states("h") / name / "disk").exists()
+        files.offer(ARRIVAL, name)
+    assert victim.read_bytes() == other.read_bytes() == b"theirs"
+    assert not (tmp_path / "cloudlet" / ARRIVALS).exists()
+
+
 def test_newest_state_comes_first_and_the_others_go(tmp_path):
     files = HandoffFiles(tmp_path)
     for number, name in enumerate("abc"):
