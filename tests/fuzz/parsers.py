@@ -37,7 +37,7 @@ def request(data: bytes) -> None:
     try:
         target = parse(first[1:].decode("latin-1"))
         kept = heads.of_client(headers_of(head))
-        heads.of_peer(headers_of(head))
+        heads.of_peer(headers_of(head), "compute")
     except Refused:
         return
     heads.microversion(kept)

@@ -14,6 +14,9 @@ _HEAD = struct.Struct(">BI")
 _NEWS = struct.Struct(">BI")
 _CLOCK = struct.Struct(">Q")
 
+MOST_BYTES = 1 << 16
+"""The greatest size of a probe in bytes; 200 opinions about members with names of 255 bytes have 51 KiB."""
+
 
 @dataclass(frozen=True)
 class ProbeMessage:
@@ -54,8 +57,10 @@ class ProbeMessage:
         """Return the probe that `encode` wrote.
 
         Raises:
-            ValueError: the bytes are not a probe.
+            ValueError: the bytes are not a probe, or too many.
         """
+        if len(data) > MOST_BYTES:
+            raise ValueError(f"a probe of {len(data)} bytes: expected at most {MOST_BYTES}")
         try:
             return cls._decode(_Reader(data))
         except (struct.error, IndexError) as error:

@@ -35,6 +35,9 @@ __all__ = ["MAX_INCARNATION", "Ack", "Ask", "Gossip", "Message", "News", "Outgoi
 
 _MAX_LATE = 64
 
+_MOST_ASKED = 128
+"""The greatest number of probes that are under way at the request of one member."""
+
 SPREAD_S = 0.5
 """Seconds for which a member of a large cloud collects news before it passes them on to its neighbours."""
 
@@ -210,9 +213,7 @@ class Swim:
         """Handle a message of another member, and return the messages to send in answer."""
         if sender not in self._peers:
             return []
-        out: Outgoing = []
-        for news in message.news:
-            out += self._learn(sender, news, now)
+        out = self._learn_all(sender, message.news, now)
         if isinstance(message, Ping | Ack):
             self._compare(sender, message.digest, now)
         if (self._outbox or self._newcomers) and self._spread_at == math.inf:
@@ -225,7 +226,7 @@ class Swim:
         elif isinstance(message, Ack):
             out += self._on_ack(sender, message, now)
         elif isinstance(message, Ask):
-            out += self._ping(message.target, now, asker=(sender, message.number)) if message.target in self._peers else []
+            out += self._on_ask(sender, message, now)
         return out
 
     # Probes
@@ -279,6 +280,10 @@ class Swim:
         asker, number = probe.asker
         return [(asker, Ack(number, self._news_for(asker), self._digest()))] if asker in self._peers else []
 
+    def _on_ask(self, sender: str, ask: Ask, now: float) -> Outgoing:
+        asked = sum(probe.asker is not None and probe.asker[0] == sender for probe in self._probes.values())
+        return self._ping(ask.target, now, asker=(sender, ask.number)) if ask.target in self._peers and asked < _MOST_ASKED else []
+
     def _on_silence(self, probe: PendingProbe, now: float) -> Outgoing:
         """Handle a missing answer: first other members are asked, then the member is suspected."""
         peer = self._peers.get(probe.target)
@@ -291,6 +296,8 @@ class Swim:
             return []
         if not probe.helped:
             return self._ask_others(probe.target, now)
+        if peer.incarnation == MAX_INCARNATION:  # no member would adopt a suspicion, so the opinions would differ for ever
+            return []
         return [] if probe.alive else self._spread(News(probe.target, PeerState.SUSPECT, peer.incarnation), now)
 
     def _ask_others(self, target: str, now: float) -> Outgoing:
@@ -319,9 +326,18 @@ class Swim:
 
     # Opinions
 
+    def _learn_all(self, sender: str, news: Iterable[News], now: float) -> Outgoing:
+        """Learn the opinions in a message. Those about this site itself are answered once, as a long list would make it send much."""
+        out: Outgoing = []
+        mine: list[News] = []
+        for each in news:
+            if each.name == self.name:
+                mine.append(each)
+            else:
+                out += self._learn(sender, each, now)
+        return out + (self._answer(sender, max(mine, key=lambda each: each.rank)) if mine else [])
+
     def _learn(self, sender: str, news: News, now: float) -> Outgoing:
-        if news.name == self.name:
-            return self._answer(sender, news)
         peer = self._peers.get(news.name)
         if peer is None or (news.state is not PeerState.ALIVE and news.incarnation == MAX_INCARNATION):
             return []  # nobody could contradict the greatest number, so that a member which lies would silence another for ever

@@ -234,7 +234,8 @@ def test_a_key_pair_is_deleted_later_for_the_user_of_the_validated_token_alone()
 
 def test_of_what_only_gateways_say_a_peer_may_say_what_its_services_act_by() -> None:
     said = CIMultiDict({"X-Atoll-Given-Id": "1", "X-Atoll-Accepts": "1", "X-Atoll-Hop": "1", "X-Atoll-Site": "x"})
-    assert sorted(heads.of_peer(said)) == ["X-Atoll-Accepts", "X-Atoll-Given-Id"]
+    assert sorted(heads.of_peer(said, "network")) == ["X-Atoll-Accepts", "X-Atoll-Given-Id"]
+    assert sorted(heads.of_peer(said, "compute")) == ["X-Atoll-Accepts"]
     assert not heads.of_client(said)
 
 

@@ -40,6 +40,21 @@ def test_disk_is_offered_once_and_withdrawn_unless_it_was_taken(tmp_path):
     assert files.held("h") == []
 
 
+def test_no_name_of_a_state_leads_to_the_disk_of_another_server(tmp_path):
+    files = HandoffFiles(tmp_path / "cloudlet")
+    files.states("h").mkdir(parents=True)
+    victim = tmp_path / "instances" / "victim" / "disk"
+    other = files.states("other") / ("e" * 64) / "disk"
+    for path in (victim, other):
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"theirs")
+    for name in (str(victim.parent), "../../../../instances/victim", f"../../other/states/{'e' * 64}"):
+        assert (files.states("h") / name / "disk").exists()
+        files.offer(ARRIVAL, name)
+    assert victim.read_bytes() == other.read_bytes() == b"theirs"
+    assert not (tmp_path / "cloudlet" / ARRIVALS).exists()
+
+
 def test_newest_state_comes_first_and_the_others_go(tmp_path):
     files = HandoffFiles(tmp_path)
     for number, name in enumerate("abc"):
@@ -50,6 +65,22 @@ def test_newest_state_comes_first_and_the_others_go(tmp_path):
     assert files.held("h") == ["c", "b", "a"]
     files.keep_only("h", "b")
     assert files.held("h") == ["b"]
+
+
+def test_journal_keeps_few_ended_hand_offs_of_a_server_and_no_description_of_it(tmp_path):
+    journal = Journal(tmp_path / "handoffs.db")
+    assert (tmp_path / "handoffs.db").stat().st_mode & 0o077 == 0
+    for number in range(40):
+        departure = Departure(str(number), "s", "p", "nice", wish={"user_data": "secret" * 10_000})
+        journal.depart(departure)
+        assert [each.id for each in journal.open_departures()] == [departure.id]
+        journal.move(departure, Leaving.FAILED, reason="no valid host")
+    journal.depart(Departure("other", "t", "p", "nice", Leaving.DONE))
+    assert [each.id for each in journal.departures()] == ["36", "37", "38", "39", "other"]
+    assert all(each.wish == {} for each in journal.departures())
+    assert journal.open_departures() == []
+    assert journal.shown("39", "s", "p").reason == "no valid host"
+    assert [journal.shown(*wrong) for wrong in (("39", "t", "p"), ("39", "s", "q"), ("1", "s", "p"), ("", "s", "p"))] == [None] * 4
 
 
 def test_journal_keeps_both_sides_and_their_order(tmp_path):
@@ -64,7 +95,7 @@ def test_journal_keeps_both_sides_and_their_order(tmp_path):
     journal = Journal(tmp_path / "handoffs.db")
     assert [(each.id, each.state) for each in journal.departures()] == [("1", Leaving.DONE), ("2", Leaving.COPYING)]
     assert journal.latest("s").id == "2"
-    assert journal.departure("1").wish == {"name": "web"}
+    assert journal.departure("1").site == "nice"
     assert journal.arrival("h").reason == "no"
     journal.forget("h")
     assert journal.arrivals() == []

@@ -6,10 +6,13 @@ import asyncio
 import uuid
 from pathlib import Path
 
+import pytest
 from gateway_cloud import Cloud
+from multidict import CIMultiDict
 
 from atoll.gateway.handoffs.journal import Departure, Leaving
-from atoll.gateway.request.call import to_gateway
+from atoll.gateway.request.call import Call, to_gateway
+from atoll.gateway.request.headers import GIVEN_ID
 from atoll.gateway.resolve.routes import COMPUTE
 
 OURS, THEIRS = {"X-Auth-Token": "ours"}, {"X-Auth-Token": "theirs"}
@@ -116,5 +119,17 @@ def test_site_can_push_no_server_into_a_project_without_a_token_of_it(tmp_path):
         assert await push("reader") == (403, "the token may create nothing in a project")
         assert await push("ours", server="../x") == (400, "the server's id is malformed")
         assert cloud["nice"].handoffs.journal.arrivals() == []
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(("service", "target", "vouched"), [("compute", "/v2.1/servers", False), ("network", "/v2.0/networks", True)])
+def test_another_site_has_no_id_of_a_server_vouched_for(tmp_path, service, target, vouched):
+    async def test(cloud: Cloud) -> None:
+        headers = CIMultiDict({"X-Auth-Token": "ours", GIVEN_ID: "1"})
+        call = Call("POST", service, target, "", headers, None, "req-1").with_(json={"server": {"name": "web"}, "network": {"name": "n"}})
+        await cloud["paris"].sites.send("nice", call)
+        sent = [each for each in cloud["nice"].services.headers if each.get("X-Auth-Token") == "ours"]
+        assert [("X-Service-Token" in each) for each in sent] == [vouched]
 
     run(tmp_path, test)

@@ -60,3 +60,11 @@ def test_a_quiet_probe_is_small():
 def test_an_unknown_kind_is_refused():
     with pytest.raises(ValueError, match="malformed probe"):
         ProbeMessage.decode(b"\x09" + ProbeMessage(Ping(1), Coordinate(), b"", 0).encode()[1:])
+
+
+def test_a_large_probe_is_refused_before_it_is_read():
+    news = tuple(News(f"{number:03d}{'x' * 252}", PeerState.ALIVE, 0) for number in range(200))
+    largest = ProbeMessage(Gossip(news), Coordinate(), b"12345678", 0).encode()
+    assert len(ProbeMessage.decode(largest).message.news) == 200, "a whole batch with the longest names"
+    with pytest.raises(ValueError, match="expected at most 65536"):
+        ProbeMessage.decode(largest + bytes(1 << 16))

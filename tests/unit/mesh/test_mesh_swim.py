@@ -210,3 +210,34 @@ def test_no_messages_make_it_fail_or_flood(received):
         assert len(site.receive(sender, message, now)) <= 4 * (len(message.news) + 1)
         assert len(site.tick(now)) <= 40
         assert site.next_tick() > now
+
+
+def test_many_lies_in_one_message_are_answered_once():
+    site = Cloud(30).sites["s0"]
+    for name in site.near():
+        site.vouch(name)
+    lies = tuple(News("s0", PeerState.DEAD, number) for number in range(5000))
+    out = site.receive("s1", Gossip(lies), 1.0)
+    assert site.incarnation == 5000
+    assert sorted(receiver for receiver, _ in out) == sorted(site.near())
+
+
+def test_one_member_can_have_few_probes_under_way():
+    site = Cloud(30).sites["s0"]
+    out = [each for number in range(5000) for each in site.receive("s1", Ask(number, "s2"), 1.0)]
+    assert len(out) == 128
+    assert site.receive("s3", Ask(1, "s2"), 1.0), "others are not hindered"
+
+
+def test_member_whose_incarnation_nobody_can_exceed_is_not_suspected():
+    cloud = Cloud(4)
+    cloud.run(30, cloud.all_reach)
+    lie = Gossip((News("s2", PeerState.ALIVE, MAX_INCARNATION),))
+    for name in ("s0", "s1", "s2"):
+        cloud.send(name, cloud.sites[name].receive("s3", lie, cloud.now))
+    cloud.down.add("s2")
+    cloud.run(60)
+    assert all(site.state("s2") is PeerState.ALIVE and not site.reachable("s2") for site in cloud.up), "each finds out for itself"
+    cloud.down.clear()
+    cloud.run(30, cloud.all_reach)
+    assert cloud.all_reach()

@@ -322,7 +322,7 @@ class GatewayServer:
             target = parse(request.raw_path, of_service=bool(compute_site))
             service = target.service
             _check(request, target)
-            headers = _headers_of_compute_site(request, service) if compute_site else heads.of_peer(request.headers)
+            headers = _headers_of_compute_site(request, service) if compute_site else heads.of_peer(request.headers, service)
             request_id = heads.request_id(headers.get(heads.REQUEST_ID))
             user = self._tokens.user(headers.get("X-Auth-Token", ""))
             call = Call(request.method, service, target.path, target.query, headers, None, request_id, user)

@@ -112,8 +112,8 @@ class Handoffs:
         """Continue hand-offs that nobody carries out, as after a restart, until cancelled."""
         began = asyncio.get_running_loop().time()
         while True:
-            for departure in self.journal.departures():
-                if departure.state not in {*ENDED, Leaving.COPYING} and departure.id not in self._runs:
+            for departure in self.journal.open_departures():
+                if departure.state is not Leaving.COPYING and departure.id not in self._runs:
                     try:
                         await self._outgoing.settle(departure.id)
                     except (Unreachable, HandoffRefused) as error:
@@ -126,7 +126,7 @@ class Handoffs:
     async def _expire(self) -> None:
         """Give up copies that were interrupted, and forget those of other sites, when they have been left alone for `EXPIRES_S`."""
         now_s = time.time()
-        for departure in self.journal.departures():
+        for departure in self.journal.open_departures():
             interrupted = departure.state is Leaving.COPYING and departure.id not in self._runs
             if interrupted and self._files.idle_s(departure.id, now_s) > EXPIRES_S:
                 await self._outgoing.expire(departure.id)
@@ -200,9 +200,8 @@ class Handoffs:
         """
         project = await project_of(self._sites, client)
         if method == "GET":
-            found = [each for each in self.journal.departures() if (each.id, each.server, each.project) == (body.decode(), server, project)]
-            if found:
-                return self._shown(found[0])
+            if (found := self.journal.shown(body.decode(), server, project)) is not None:
+                return self._shown(found)
         else:
             site = _site(body)
             self._check_site(site)

@@ -10,6 +10,7 @@ All are on one file system with Nova's instances, so that a disk is handed over 
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ from atoll.identifiers import ARRIVALS, arrival_file
 
 DISK = "disk"
 """Name of the disk in the directory of a state."""
+
+_STATE = re.compile(r"[0-9a-f]{64}")
 
 
 class HandoffFiles:
@@ -80,12 +83,12 @@ class HandoffFiles:
 
     def has(self, arrival: Arrival, disk: str) -> bool:
         """Return whether the state with a digest has arrived whole."""
-        return len(disk) == 64 and disk.isalnum() and (self.states(arrival.id) / disk / DISK).is_file()
+        return _STATE.fullmatch(disk) is not None and (self.states(arrival.id) / disk / DISK).is_file()
 
     def offer(self, arrival: Arrival, disk: str) -> None:
-        """Put a disk where nova-compute takes it; nothing happens if it is there already or was taken."""
+        """Put a disk where nova-compute takes it; nothing happens if it is there already or was taken, or if the name is no state's."""
         made = self.states(arrival.id) / disk / DISK
-        if not made.exists():
+        if not self.has(arrival, disk):  # the source chooses the name, which must not lead to the disk of another server
             return
         make_directory(self._arrivals)
         made.replace(self._offered(arrival))

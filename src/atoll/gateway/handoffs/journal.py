@@ -111,7 +111,18 @@ class Arrival:
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS departure (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, record TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS arrival (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, record TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS departure_server ON departure (json_extract(record, '$.server'));
 """
+
+_DELETE_OLD = """
+DELETE FROM departure WHERE number IN (
+    SELECT number FROM departure WHERE json_extract(record, '$.server') = ? AND json_extract(record, '$.state') IN (?, ?)
+    ORDER BY number DESC LIMIT -1 OFFSET ?)
+"""
+"""Deletes the ended hand-offs of a server but the newest."""
+
+MOST_ENDED = 4
+"""Greatest number of ended hand-offs of one server that are kept: a user can have a server refused as often as the user likes."""
 
 
 class Journal:
@@ -134,9 +145,13 @@ class Journal:
     # At the source
 
     def depart(self, departure: Departure) -> None:
-        """Record a hand-off at the source, anew or changed."""
+        """Record a hand-off at the source, anew or changed; of one that has ended, without the description of the server."""
+        if departure.state in ENDED:
+            departure = replace(departure, wish={})
         statement = "INSERT INTO departure (id, record) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record"
         self._database.execute(statement, (departure.id, json.dumps(asdict(departure))))
+        if departure.state in ENDED:
+            self._database.execute(_DELETE_OLD, (departure.server, *ENDED, MOST_ENDED))
 
     def move(self, departure: Departure, state: Leaving, **changes: Any) -> Departure:
         """Record that a hand-off has reached a state, and return it."""
@@ -146,16 +161,31 @@ class Journal:
 
     def departures(self) -> list[Departure]:
         """Return all hand-offs of servers that leave or have left, the oldest first."""
-        records = (json.loads(row[0]) for row in self._database.execute("SELECT record FROM departure ORDER BY number"))
-        return [Departure(**record | {"state": Leaving(record["state"])}) for record in records]
+        return self._departures("SELECT record FROM departure ORDER BY number")
+
+    def open_departures(self) -> list[Departure]:
+        """Return the hand-offs of servers that leave and have not ended, the oldest first."""
+        statement = "SELECT record FROM departure WHERE json_extract(record, '$.state') NOT IN (?, ?) ORDER BY number"
+        return self._departures(statement, *ENDED)
 
     def departure(self, identifier: str) -> Departure:
         """Return the hand-off with an id that exists."""
-        return next(each for each in reversed(self.departures()) if each.id == identifier)
+        return self._departures("SELECT record FROM departure WHERE id = ?", identifier)[0]
+
+    def shown(self, identifier: str, server: str, project: str) -> Departure | None:
+        """Return the hand-off with an id if it is that of a server of a project."""
+        found = self._departures("SELECT record FROM departure WHERE id = ?", identifier)
+        return found[0] if found and (found[0].server, found[0].project) == (server, project) else None
 
     def latest(self, server: str) -> Departure | None:
         """Return the newest hand-off of a server; `None` if there was none."""
-        return next((each for each in reversed(self.departures()) if each.server == server), None)
+        statement = "SELECT record FROM departure WHERE json_extract(record, '$.server') = ? ORDER BY number DESC LIMIT 1"
+        found = self._departures(statement, server)
+        return found[0] if found else None
+
+    def _departures(self, statement: str, *values: str) -> list[Departure]:
+        records = [json.loads(row[0]) for row in self._database.execute(statement, values)]
+        return [Departure(**record | {"state": Leaving(record["state"])}) for record in records]
 
     # At the destination
 
@@ -172,12 +202,16 @@ class Journal:
 
     def arrivals(self) -> list[Arrival]:
         """Return all hand-offs of servers that arrive or have arrived, the oldest first."""
-        records = (json.loads(row[0]) for row in self._database.execute("SELECT record FROM arrival ORDER BY number"))
-        return [Arrival(**record | {"state": Arriving(record["state"])}) for record in records]
+        return self._arrivals("SELECT record FROM arrival ORDER BY number")
 
     def arrival(self, identifier: str) -> Arrival | None:
         """Return the hand-off with an id; `None` if this site has no record of it."""
-        return next((each for each in self.arrivals() if each.id == identifier), None)
+        found = self._arrivals("SELECT record FROM arrival WHERE id = ?", identifier)
+        return found[0] if found else None
+
+    def _arrivals(self, statement: str, *values: str) -> list[Arrival]:
+        records = [json.loads(row[0]) for row in self._database.execute(statement, values)]
+        return [Arrival(**record | {"state": Arriving(record["state"])}) for record in records]
 
     def forget(self, identifier: str) -> None:
         """Remove the record of an arrival of which the source needs no answer any more."""

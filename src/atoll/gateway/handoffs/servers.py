@@ -117,6 +117,8 @@ class ServersHere:
             if shown is None:
                 raise HandoffRefused("the server was deleted meanwhile", 404)
             status, busy = shown["status"], shown["OS-EXT-STS:task_state"]
+            if busy is None:
+                _check_same(shown, departure.wish)
             if status == "SHUTOFF" and busy is None and shown["OS-EXT-STS:power_state"] != 1:
                 return
             if busy is None and status not in {"ACTIVE", "SHUTOFF"}:
@@ -163,6 +165,9 @@ class ServersHere:
         flavor = await self._get("compute", f"/v2.1/flavors/{segment(str(wish['flavor']))}", token)
         if not flavor:
             raise HandoffRefused(f"{here} has no flavor {wish['flavor_name']}")
+        most_gib = int(flavor["flavor"].get("disk", 0))
+        if most_gib and int(wish["disk_bytes"]) > most_gib << 30:  # the guest's QEMU can write the size in the disk's header
+            raise HandoffRefused(f"the server's disk is larger than the {most_gib} GiB of the flavor {flavor['flavor']['name']} at {here}")
         limits = (await self._get("compute", "/v2.1/limits", token)).get("limits", {}).get("absolute", {})
         for resource, needed in (("instances", 1), ("cores", flavor["flavor"]["vcpus"]), ("ram", flavor["flavor"]["ram"])):
             most, used = limits.get(f"maxTotal{_QUOTAS[resource]}", -1), limits.get(f"total{_QUOTAS[resource].replace('Size', '')}Used", 0)
@@ -286,6 +291,18 @@ def _check_state(shown: Mapping[str, Any]) -> None:
         raise HandoffRefused("the server has no image: expected one that was started from an image")
     if shown.get("os-extended-volumes:volumes_attached"):
         raise HandoffRefused("the server has volumes, which are not handed off: detach them first")
+
+
+def _check_same(shown: Mapping[str, Any], wish: Mapping[str, Any]) -> None:
+    """Refuse a server that its owner has changed since the hand-off began: from its lock on, the owner can't.
+
+    Raises:
+        HandoffRefused: it has volumes now, which would be lost, or another flavor or image than the destination has checked.
+    """
+    if shown.get("os-extended-volumes:volumes_attached"):
+        raise HandoffRefused("a volume was attached meanwhile, and volumes are not handed off: detach it first")
+    if (shown["flavor"]["id"], (shown.get("image") or {}).get("id")) != (wish["flavor"], wish["image"]):
+        raise HandoffRefused("the server was resized or rebuilt meanwhile: begin the hand-off again")
 
 
 def _creation(arrival: Arrival, here: str) -> dict[str, Any]:

@@ -117,13 +117,18 @@ def of_client(headers: Mapping[str, str]) -> CIMultiDict[str]:
     return _kept(headers, _OURS)
 
 
-def of_peer(headers: Mapping[str, str]) -> CIMultiDict[str]:
+def of_peer(headers: Mapping[str, str], service: str) -> CIMultiDict[str]:
     """Return the headers of another gateway's request that are passed on to a service.
+
+    No gateway chooses an id at another site's Nova: there, ids are those of servers that arrive by a hand-off.
 
     Raises:
         Refused: a header that has a single value occurs twice.
     """
-    return _kept(headers, ("x-atoll-",), _OF_GATEWAYS)
+    kept = _kept(headers, ("x-atoll-",), _OF_GATEWAYS)
+    if service == "compute":
+        kept.popall(GIVEN_ID, None)
+    return kept
 
 
 def _kept(headers: Mapping[str, str], refused: tuple[str, ...], known: frozenset[str] = frozenset()) -> CIMultiDict[str]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import inspect
 import threading
+import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import wraps
@@ -83,6 +84,8 @@ def giving_ids(provision: Callable[..., Any]) -> Callable[..., Any]:
             return provision(*arguments, **keywords)
         if VOUCHES not in (named["context"].service_roles or ()) or (named["min_count"], named["max_count"]) != (1, 1):
             raise webob.exc.HTTPForbidden(explanation=f"The hint {HANDOFF_HINT} is the site's own: a server can't be given an id.")
+        for name in (HANDOFF_HINT, HANDOFF_SERVER_HINT):
+            _check_id(name, given.get(name))
         marks = {name: str(given[name]) for name in (HANDOFF_HINT, HANDOFF_MACS_HINT) if name in given}
         named["base_options"]["system_metadata"] = {**named["base_options"].get("system_metadata", {}), **marks}
         remove(str(given[HANDOFF_SERVER_HINT]))
@@ -93,6 +96,18 @@ def giving_ids(provision: Callable[..., Any]) -> Callable[..., Any]:
             _given.id = None
 
     return provisioned
+
+
+def _check_id(name: str, given: Any) -> None:
+    """Refuse an id that is no UUID: Nova names directories after a server's id, and does not check it.
+
+    Raises:
+        HTTPBadRequest: the id is no UUID in its usual form.
+    """
+    with suppress(ValueError):
+        if str(uuid.UUID(str(given))) == given:
+            return
+    raise webob.exc.HTTPBadRequest(explanation=f"The hint {name} is no UUID.")
 
 
 def remove(identifier: str) -> None:

@@ -38,7 +38,12 @@ PRELUDE = """
             return [error.code, error.explanation]
 """
 
-HINTS = {"atoll_handoff": "h", "atoll_handoff_server": "0dcd6de4-7d4c-4a1a-a3a8-3a6a0e8d7c55", "atoll_handoff_macs": "n=fa:16:3e:00:00:01"}
+HANDOFF = "5f1c2d9a-0b1e-4c55-9d5b-0a4b7c1d2e3f"
+HINTS = {
+    "atoll_handoff": HANDOFF,
+    "atoll_handoff_server": "0dcd6de4-7d4c-4a1a-a3a8-3a6a0e8d7c55",
+    "atoll_handoff_macs": "n=fa:16:3e:00:00:01",
+}
 
 
 def test_only_the_gateway_gives_an_id():
@@ -52,10 +57,24 @@ def test_only_the_gateway_gives_an_id():
     )
     assert plain[2:] == [{}, {"scheduler_hints": {"group": "g"}}]
     assert given[0] == HINTS["atoll_handoff_server"] != given[1]
-    assert given[2:] == [{"atoll_handoff": "h", "atoll_handoff_macs": HINTS["atoll_handoff_macs"]}, {"scheduler_hints": {}}]
+    assert given[2:] == [{"atoll_handoff": HANDOFF, "atoll_handoff_macs": HINTS["atoll_handoff_macs"]}, {"scheduler_hints": {}}]
     assert after[0] not in {given[0], plain[0]}
     assert stranger == several == [403, "The hint atoll_handoff is the site's own: a server can't be given an id."]
     assert removed == [HINTS["atoll_handoff_server"]]
+
+
+def test_ids_that_could_name_other_directories_are_refused():
+    wrong = ("_base", "../x", "0dcd6de47d4c4a1aa3a83a6a0e8d7c55", HANDOFF.upper(), ["x"])
+    cases = [HINTS | {name: value} for name in ("atoll_handoff", "atoll_handoff_server") for value in wrong]
+    cases.append({"atoll_handoff": HANDOFF})
+    *answers, removed = inside(
+        PRELUDE
+        + f"""
+    tell([*(ask(each, ["gateway_compute"]) for each in {cases!r}), removed])
+    """
+    )
+    assert {code for code, _ in answers} == {400}
+    assert removed == []
 
 
 def test_ports_keep_their_mac_addresses_unless_neutron_refuses():

@@ -1,0 +1,63 @@
+"""Nova's servers of hand-offs: a server that its owner changes while its disk is copied, and one that does not fit at the destination."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict
+
+from atoll.gateway.handoffs.failures import HandoffRefused
+from atoll.gateway.handoffs.journal import Departure
+from atoll.gateway.handoffs.servers import ServersHere
+from atoll.gateway.request.call import Call, Reply
+
+DEPARTURE = Departure("h", "s", "p", "nice", wish={"flavor": "f", "image": "i"})
+STOPPED = {
+    "status": "SHUTOFF",
+    "OS-EXT-STS:task_state": None,
+    "OS-EXT-STS:power_state": 4,
+    "flavor": {"id": "f"},
+    "image": {"id": "i"},
+    "os-extended-volumes:volumes_attached": [],
+}
+FLAVOR = {"id": "f", "name": "tiny", "vcpus": 1, "ram": 64, "disk": 1}
+
+
+class Nova:
+    """A site with one server and one flavor."""
+
+    here = "paris"
+
+    def __init__(self, **changes: Any) -> None:
+        self.server = STOPPED | changes
+
+    async def own_token(self, _service: str) -> str:
+        return "own"
+
+    async def send(self, site: str, call: Call, _timeout_s: float = 0) -> Reply:
+        answers = {"servers": {"server": self.server}, "flavors": {"flavor": FLAVOR}, "limits": {"limits": {"absolute": {}}}}
+        return Reply(200, CIMultiDict(), json.dumps(answers[call.path.split("/")[2]]).encode(), site)
+
+
+def test_server_that_was_changed_while_its_disk_was_copied_is_not_handed_off():
+    asyncio.run(ServersHere(Nova(), None).fence(DEPARTURE))
+    for changes in (
+        {"os-extended-volumes:volumes_attached": [{"id": "v"}]},
+        {"flavor": {"id": "g"}},
+        {"image": {"id": "j"}},
+        {"image": ""},
+    ):
+        with pytest.raises(HandoffRefused, match="meanwhile"):
+            asyncio.run(ServersHere(Nova(**changes), None).fence(DEPARTURE))
+
+
+def test_disk_that_is_larger_than_its_flavor_is_refused():
+    async def check(size: int) -> None:
+        await ServersHere(Nova(), None).check({"flavor": "f", "flavor_name": "tiny", "disk_bytes": size}, "p", "token")
+
+    asyncio.run(check(1 << 30))
+    with pytest.raises(HandoffRefused, match="larger than the 1 GiB of the flavor tiny at paris"):
+        asyncio.run(check((1 << 30) + 1))
