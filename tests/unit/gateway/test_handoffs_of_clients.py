@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import uuid
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from gateway_cloud import Cloud
 from multidict import CIMultiDict
 
+from atoll.gateway.handoffs.api import _sizes
+from atoll.gateway.handoffs.failures import HandoffRefused
 from atoll.gateway.handoffs.journal import Departure, Leaving
 from atoll.gateway.request.call import Call, to_gateway
 from atoll.gateway.request.headers import GIVEN_ID
@@ -117,7 +120,8 @@ def test_site_can_push_no_server_into_a_project_without_a_token_of_it(tmp_path):
         assert await push("") == (401, "the request has no token: expected an X-Auth-Token header")
         assert await push("theirs") == (403, "the token is one of another project than the server")
         assert await push("reader") == (403, "the token may create nothing in a project")
-        assert await push("ours", server="../x") == (400, "the server's id is malformed")
+        for wrong in ("../x", uuid.uuid4().hex):
+            assert await push("ours", server=wrong) == (400, "the server's id is malformed")
         assert cloud["nice"].handoffs.journal.arrivals() == []
 
     run(tmp_path, test)
@@ -133,3 +137,11 @@ def test_another_site_has_no_id_of_a_server_vouched_for(tmp_path, service, targe
         assert [("X-Service-Token" in each) for each in sent] == [vouched]
 
     run(tmp_path, test)
+
+
+@pytest.mark.parametrize(("place", "name"), [(1 << 63, b""), (32, b"a\0b"), (32, b"x" * 1000)])
+def test_header_of_a_disk_that_a_guest_has_written_is_refused(tmp_path, place, name):
+    disk = tmp_path / "disk"
+    disk.write_bytes(struct.pack(">4sIQIIQ", b"QFI\xfb", 3, place, len(name), 0, 1) + name)
+    with pytest.raises(HandoffRefused, match="is not at the machine"):
+        _sizes(disk, tmp_path)

@@ -124,7 +124,7 @@ class PeerApi:
     async def _prepare(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
         said, token, site = json.loads(body), request.headers.get("X-Auth-Token", ""), request[PEER]
         arrival = Arrival(identifier, str(said["server"]), str(said["project"]), site, dict(said["wish"]))
-        if not is_uuid(arrival.server):
+        if not is_uuid(arrival.server) or len(arrival.server) != 36:  # without hyphens, it would be another server for Nova
             raise HandoffRefused("the server's id is malformed", 400)
         client = ServiceClient(self._sites, token, request_id(None))
         if await project_of(self._sites, client) != arrival.project:
