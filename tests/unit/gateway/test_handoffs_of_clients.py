@@ -145,3 +145,17 @@ def test_header_of_a_disk_that_a_guest_has_written_is_refused(tmp_path, place, n
     disk.write_bytes(struct.pack(">4sIQIIQ", b"QFI\xfb", 3, place, len(name), 0, 1) + name)
     with pytest.raises(HandoffRefused, match="is not at the machine"):
         _sizes(disk, tmp_path)
+
+
+def test_refused_hand_off_leaves_no_directory(tmp_path):
+    async def test(cloud: Cloud) -> None:
+        image, handoff = str(uuid.uuid4()), str(uuid.uuid4())
+        cloud["nice"].services.images[image] = {"id": image, "name": "i", "status": "active", "visibility": "public", "owner": "p1"}
+        wish = {"image": image, "occupied_bytes": 1, "disk_bytes": 1, "flavor": "none", "flavor_name": "none"}
+        body = {"server": str(uuid.uuid4()), "project": "p1", "wish": wish}
+        call = to_gateway("POST", f"/atoll/handoffs/{handoff}", headers={"X-Auth-Token": "ours"}).with_(json=body)
+        reply = await cloud["paris"].sites.send("nice", call)
+        assert (reply.status, reply.json()["handoff"]) == (409, "nice has no flavor none")
+        assert list(tmp_path.rglob(handoff)) == []
+
+    run(tmp_path, test)

@@ -139,7 +139,11 @@ class PeerApi:
             if free < needed + SPARE_BYTES:
                 self._files.remove(identifier)
                 raise HandoffRefused(f"{self._sites.here} has too little space: {free >> 20} MiB are free, {needed >> 20} are needed", 507)
-        await self._incoming.prepare(arrival, token)
+        try:
+            await self._incoming.prepare(arrival, token)
+        finally:
+            if self._journal.arrival(identifier) is None:  # refused: nothing else would ever delete the directory
+                self._files.remove(identifier)
         return {"states": self._files.held(identifier)}
 
     async def _bring_image(self, client: ServiceClient, image: str) -> None:
