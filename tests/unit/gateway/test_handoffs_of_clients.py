@@ -8,6 +8,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from gateway_cloud import Cloud
 from multidict import CIMultiDict
 
@@ -157,5 +158,17 @@ def test_refused_hand_off_leaves_no_directory(tmp_path):
         reply = await cloud["paris"].sites.send("nice", call)
         assert (reply.status, reply.json()["handoff"]) == (409, "nice has no flavor none")
         assert list(tmp_path.rglob(handoff)) == []
+
+    run(tmp_path, test)
+
+
+def test_site_whose_keystone_fails_does_not_hide_the_server_of_another(tmp_path):
+    async def test(cloud: Cloud) -> None:
+        server = cloud["nice"].services.add_server("web", "2026-01-01T00:00:00Z")
+        cloud["nice"].handoffs.journal.depart(Departure("h", server, "p1", "paris", Leaving.COMMITTING))
+        for status in (500, 404):  # Keystone's 404 is a token that is not valid
+            cloud["lyon"].services.refuse = lambda request, code=status: web.Response(status=code) if "/auth/" in request.path else None
+            found, said, _ = await cloud.ask("paris", "POST", path(server), json={"site": "paris"}, headers=OURS)
+            assert (found, said["id"]) == (202, "h")
 
     run(tmp_path, test)

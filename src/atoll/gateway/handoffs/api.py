@@ -256,6 +256,7 @@ class Handoffs:
         Raises:
             HandoffRefused: no site that can be reached has it.
         """
+        failed: Reply | None = None
         for each in self._sites.reachable():
             query, sent = (f"id={segment(body.decode())}", None) if method == "GET" else ("", body)
             call = to_gateway(method, f"{REQUESTS}/{segment(server)}", query=query, headers={"X-Auth-Token": client.token}, body=sent)
@@ -264,8 +265,11 @@ class Handoffs:
             except Unreachable as error:
                 LOG.info("%s: %s can't be asked for server %s: %s", client.request_id, each, server, error)
                 continue
-            if reply.status != 404:
+            if reply.status not in {401, 404} and reply.status < 500:
                 return reply
+            failed = failed if reply.status == 404 else reply  # another site may have the server all the same
+        if failed is not None:
+            return failed
         raise HandoffRefused(f"no site that can be reached has a server {server} of your project", 404)
 
     def _shown(self, departure: Departure) -> Reply:
