@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import struct
 import uuid
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 from gateway_cloud import Cloud
 from multidict import CIMultiDict
 
+from atoll.gateway.handoffs.api import _sizes
+from atoll.gateway.handoffs.failures import HandoffRefused
 from atoll.gateway.handoffs.journal import Departure, Leaving
 from atoll.gateway.request.call import Call, to_gateway
 from atoll.gateway.request.headers import GIVEN_ID
@@ -117,7 +121,8 @@ def test_site_can_push_no_server_into_a_project_without_a_token_of_it(tmp_path):
         assert await push("") == (401, "the request has no token: expected an X-Auth-Token header")
         assert await push("theirs") == (403, "the token is one of another project than the server")
         assert await push("reader") == (403, "the token may create nothing in a project")
-        assert await push("ours", server="../x") == (400, "the server's id is malformed")
+        for wrong in ("../x", uuid.uuid4().hex):
+            assert await push("ours", server=wrong) == (400, "the server's id is malformed")
         assert cloud["nice"].handoffs.journal.arrivals() == []
 
     run(tmp_path, test)
@@ -131,5 +136,39 @@ def test_another_site_has_no_id_of_a_server_vouched_for(tmp_path, service, targe
         await cloud["paris"].sites.send("nice", call)
         sent = [each for each in cloud["nice"].services.headers if each.get("X-Auth-Token") == "ours"]
         assert [("X-Service-Token" in each) for each in sent] == [vouched]
+
+    run(tmp_path, test)
+
+
+@pytest.mark.parametrize(("place", "name"), [(1 << 63, b""), (32, b"a\0b"), (32, b"x" * 1000)])
+def test_header_of_a_disk_that_a_guest_has_written_is_refused(tmp_path, place, name):
+    disk = tmp_path / "disk"
+    disk.write_bytes(struct.pack(">4sIQIIQ", b"QFI\xfb", 3, place, len(name), 0, 1) + name)
+    with pytest.raises(HandoffRefused, match="is not at the machine"):
+        _sizes(disk, tmp_path)
+
+
+def test_refused_hand_off_leaves_no_directory(tmp_path):
+    async def test(cloud: Cloud) -> None:
+        image, handoff = str(uuid.uuid4()), str(uuid.uuid4())
+        cloud["nice"].services.images[image] = {"id": image, "name": "i", "status": "active", "visibility": "public", "owner": "p1"}
+        wish = {"image": image, "occupied_bytes": 1, "disk_bytes": 1, "flavor": "none", "flavor_name": "none"}
+        body = {"server": str(uuid.uuid4()), "project": "p1", "wish": wish}
+        call = to_gateway("POST", f"/atoll/handoffs/{handoff}", headers={"X-Auth-Token": "ours"}).with_(json=body)
+        reply = await cloud["paris"].sites.send("nice", call)
+        assert (reply.status, reply.json()["handoff"]) == (409, "nice has no flavor none")
+        assert list(tmp_path.rglob(handoff)) == []
+
+    run(tmp_path, test)
+
+
+def test_site_whose_keystone_fails_does_not_hide_the_server_of_another(tmp_path):
+    async def test(cloud: Cloud) -> None:
+        server = cloud["nice"].services.add_server("web", "2026-01-01T00:00:00Z")
+        cloud["nice"].handoffs.journal.depart(Departure("h", server, "p1", "paris", Leaving.COMMITTING))
+        for status in (500, 404):  # Keystone's 404 is a token that is not valid
+            cloud["lyon"].services.refuse = lambda request, code=status: web.Response(status=code) if "/auth/" in request.path else None
+            found, said, _ = await cloud.ask("paris", "POST", path(server), json={"site": "paris"}, headers=OURS)
+            assert (found, said["id"]) == (202, "h")
 
     run(tmp_path, test)

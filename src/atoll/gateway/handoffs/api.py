@@ -256,6 +256,7 @@ class Handoffs:
         Raises:
             HandoffRefused: no site that can be reached has it.
         """
+        failed: Reply | None = None
         for each in self._sites.reachable():
             query, sent = (f"id={segment(body.decode())}", None) if method == "GET" else ("", body)
             call = to_gateway(method, f"{REQUESTS}/{segment(server)}", query=query, headers={"X-Auth-Token": client.token}, body=sent)
@@ -264,8 +265,11 @@ class Handoffs:
             except Unreachable as error:
                 LOG.info("%s: %s can't be asked for server %s: %s", client.request_id, each, server, error)
                 continue
-            if reply.status != 404:
+            if reply.status not in {401, 404} and reply.status < 500:
                 return reply
+            failed = failed if reply.status == 404 else reply  # another site may have the server all the same
+        if failed is not None:
+            return failed
         raise HandoffRefused(f"no site that can be reached has a server {server} of your project", 404)
 
     def _shown(self, departure: Departure) -> Reply:
@@ -341,7 +345,7 @@ def _sizes(disk: Path, images: Path) -> dict[str, int]:
             file.seek(place)
             backing = images / Path(file.read(min(length, 1023)).decode(errors="replace")).name if place else None
         occupied = disk.stat().st_blocks * 512 + (backing.stat().st_blocks * 512 if backing is not None else 0)
-    except (OSError, struct.error):
+    except (OSError, struct.error, ValueError, OverflowError):  # the guest's QEMU can write any header
         raise HandoffRefused(
             "the server's disk is not at the machine of the site's gateway: expected a server of a full site", 501
         ) from None

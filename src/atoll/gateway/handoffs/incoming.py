@@ -222,6 +222,7 @@ class Incoming:
         if look is Look.RUNS:
             await self._server.finish(arrival)
             self._journal.settle(arrival, Arriving.STARTED, result=facts)
+            self._disks.drop(arrival)  # the source's request to forget it may be lost
             return
         self._disks.withdraw(arrival)  # from here on, no server can be made from it
         if look is Look.MISSING:

@@ -124,7 +124,7 @@ class PeerApi:
     async def _prepare(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
         said, token, site = json.loads(body), request.headers.get("X-Auth-Token", ""), request[PEER]
         arrival = Arrival(identifier, str(said["server"]), str(said["project"]), site, dict(said["wish"]))
-        if not is_uuid(arrival.server):
+        if not is_uuid(arrival.server) or len(arrival.server) != 36:  # without hyphens, it would be another server for Nova
             raise HandoffRefused("the server's id is malformed", 400)
         client = ServiceClient(self._sites, token, request_id(None))
         if await project_of(self._sites, client) != arrival.project:
@@ -139,7 +139,11 @@ class PeerApi:
             if free < needed + SPARE_BYTES:
                 self._files.remove(identifier)
                 raise HandoffRefused(f"{self._sites.here} has too little space: {free >> 20} MiB are free, {needed >> 20} are needed", 507)
-        await self._incoming.prepare(arrival, token)
+        try:
+            await self._incoming.prepare(arrival, token)
+        finally:
+            if self._journal.arrival(identifier) is None:  # refused: nothing else would ever delete the directory
+                self._files.remove(identifier)
         return {"states": self._files.held(identifier)}
 
     async def _bring_image(self, client: ServiceClient, image: str) -> None:
