@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from gateway_cloud import Cloud
 
-from atoll.gateway.handoffs import copying
+from atoll.gateway.handoffs import copying, peer_api
 from atoll.gateway.handoffs.failures import HandoffRefused
 from atoll.gateway.handoffs.journal import Arrival, Arriving, Departure
 from atoll.gateway.request.call import Unreachable
@@ -111,6 +111,17 @@ def test_disk_that_is_too_large_for_what_was_announced_is_refused(tmp_path):
             await cloud["paris"].handoffs._copying.send(departure, live=True)
 
     run(tmp_path, test, WISH | {"disk_bytes": MIB})
+
+
+def test_residue_that_is_larger_than_the_announced_disk_is_refused(tmp_path):
+    async def test(cloud: Cloud, _disk: Disk, departure: Departure) -> None:
+        destination: Any = cloud["paris"].handoffs._outgoing._parts.destination
+        bound = 9 * MIB + peer_api.RESIDUE_EXTRA
+        assert await destination.piece(departure, bound - 3, b"abc") == 0, "a gap"
+        with pytest.raises(HandoffRefused, match="the residue is larger than the announced disk"):
+            await destination.piece(departure, bound - 3, b"abcd")
+
+    run(tmp_path, test)
 
 
 def test_hand_off_that_was_committed_takes_no_more_data(tmp_path):

@@ -48,6 +48,9 @@ MOST_ARRIVING = 16
 SPARE_BYTES = 100_000_000
 """Bytes that stay free on the file system, for the site's databases."""
 
+RESIDUE_EXTRA = 16 << 20
+"""Bytes by which a residue may be larger than nine eighths of the announced disk: its header, and pages that do not compress."""
+
 _STATE = re.compile(r"[0-9a-f]{64}")
 
 
@@ -89,6 +92,7 @@ class PeerApi:
         self._images = parts.images
         self._certificate_of = parts.certificate_of
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._preparing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     def attach(self, application: web.Application) -> None:
         """Add the handlers to the application of the peer port."""
@@ -130,21 +134,25 @@ class PeerApi:
         if await project_of(self._sites, client) != arrival.project:
             raise HandoffRefused("the token is one of another project than the server", 403)
         await self._bring_image(client, str(arrival.wish["image"]))
-        if self._journal.arrival(identifier) is None:
-            waiting = [each for each in self._journal.arrivals() if each.site == site and each.state is Arriving.PREPARED]
-            if len(waiting) >= MOST_ARRIVING:
-                raise HandoffRefused(f"{self._sites.here} already takes {MOST_ARRIVING} servers of {site}: try again later", 429)
-            needed = 2 * int(arrival.wish["occupied_bytes"])
-            free = shutil.disk_usage(self._files.directory(identifier)).free
-            if free < needed + SPARE_BYTES:
-                self._files.remove(identifier)
-                raise HandoffRefused(f"{self._sites.here} has too little space: {free >> 20} MiB are free, {needed >> 20} are needed", 507)
-        try:
-            await self._incoming.prepare(arrival, token)
-        finally:
-            if self._journal.arrival(identifier) is None:  # refused: nothing else would ever delete the directory
-                self._files.remove(identifier)
+        async with self._preparing[site]:  # so that requests at the same time are counted
+            if self._journal.arrival(identifier) is None:
+                self._require_room(arrival)
+            try:
+                await self._incoming.prepare(arrival, token)
+            finally:
+                if self._journal.arrival(identifier) is None:  # refused: nothing else would ever delete the directory
+                    self._files.remove(identifier)
         return {"states": self._files.held(identifier)}
+
+    def _require_room(self, arrival: Arrival) -> None:
+        waiting = [each for each in self._journal.arrivals() if each.site == arrival.site and each.state is Arriving.PREPARED]
+        if len(waiting) >= MOST_ARRIVING:
+            raise HandoffRefused(f"{self._sites.here} already takes {MOST_ARRIVING} servers of {arrival.site}: try again later", 429)
+        needed = 2 * int(arrival.wish["occupied_bytes"])
+        free = shutil.disk_usage(self._files.directory(arrival.id)).free
+        if free < needed + SPARE_BYTES:
+            self._files.remove(arrival.id)
+            raise HandoffRefused(f"{self._sites.here} has too little space: {free >> 20} MiB are free, {needed >> 20} are needed", 507)
 
     async def _bring_image(self, client: ServiceClient, image: str) -> None:
         """Have the image of the server at this site, as the user; the creation needs it, and its data need not be sent again.
@@ -179,9 +187,11 @@ class PeerApi:
             return {"state": (await work(task))["state"]}
 
     async def _residue(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
-        self._arriving(request, identifier)
+        arrival = self._arriving(request, identifier)
         async with self._locks[identifier]:
             offset, place = int(request.query["offset"]), self._files.directory(identifier)
+            if offset + len(body) > int(arrival.wish["disk_bytes"]) * 9 // 8 + RESIDUE_EXTRA:
+                raise HandoffRefused("the residue is larger than the announced disk", 413)
             if shutil.disk_usage(place).free < SPARE_BYTES:
                 raise HandoffRefused(f"{self._sites.here} has too little space for the residue", 507)
             return {"size": await asyncio.to_thread(append, self._files.residue(identifier), offset, body)}
