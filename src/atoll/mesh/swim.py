@@ -47,10 +47,10 @@ _TELL_S = 10.0
 _BATCH = 200
 """The greatest number of opinions in one message of news."""
 
-_MEMBERS_PER_S = 33
+_MEMBERS_PER_S = 31
 """In a large cloud, a member waits one second between two probes for each so many members, but at most `_MAX_PERIOD_S`. So the traffic of
 an idle member is to stay below 250 bit/s at 1,000 members."""
-_MAX_PERIOD_S = 30.0
+_MAX_PERIOD_S = 32.0
 
 
 @dataclass

@@ -1,7 +1,6 @@
 """The workloads of cells, against APIs that answer from memory."""
 
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -159,14 +158,17 @@ def test_a_bug_is_not_recorded_as_a_failure():
 
 
 def test_users_work_one_after_the_other_if_the_order_says_so():
-    busy, most, lock = [0], [0], threading.Lock()
+    busy, most, lock, meeting = [0], [0], threading.Lock(), threading.Barrier(3)
 
     class Busy(MemoryApi):
+        together = True
+
         def sign_in(self):
             with lock:
                 busy[0] += 1
                 most[0] = max(most[0], busy[0])
-            time.sleep(0.02)
+            if self.together:
+                meeting.wait(60)  # ends only if all three sign in at the same time
             with lock:
                 busy[0] -= 1
 
@@ -176,7 +178,7 @@ def test_users_work_one_after_the_other_if_the_order_says_so():
     WORKLOADS["token"](places, recorder, {"times": 2, "order": "together"}, 0)
     assert begun == [3], "the measured operations begin after those that fill caches"
     assert most == [3]
-    busy[0] = 0
+    busy[0], Busy.together = 0, False
     recorder = CellRecorder(lambda *_fields: None, lambda: most.__setitem__(0, 0))
     WORKLOADS["token"](places, recorder, {"times": 2, "order": "in-turn"}, 0)
     assert most == [1]
