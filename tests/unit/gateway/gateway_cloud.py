@@ -325,6 +325,7 @@ class Site:
 
     async def stop(self) -> None:
         await self.server.stop()
+        await self.handoffs.stop()
         await self.sites.stop()
         await self._services_runner.cleanup()
         for each in self._sockets:

@@ -81,6 +81,7 @@ def test_journal_keeps_few_ended_hand_offs_of_a_server_and_no_description_of_it(
     assert journal.open_departures() == []
     assert journal.shown("39", "s", "p").reason == "no valid host"
     assert [journal.shown(*wrong) for wrong in (("39", "t", "p"), ("39", "s", "q"), ("1", "s", "p"), ("", "s", "p"))] == [None] * 4
+    journal.close()
 
 
 def test_journal_keeps_both_sides_and_their_order(tmp_path):
@@ -99,3 +100,4 @@ def test_journal_keeps_both_sides_and_their_order(tmp_path):
     assert journal.arrival("h").reason == "no"
     journal.forget("h")
     assert journal.arrivals() == []
+    journal.close()
