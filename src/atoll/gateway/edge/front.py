@@ -43,7 +43,7 @@ class Door:
 
 
 class Body(Enum):
-    """Whether the requests of an operation have a body, which is JSON.
+    """The rule for the JSON body of an operation's requests.
 
     Attributes:
         NONE: a body is refused.
