@@ -28,6 +28,8 @@ class View(Sites):
     """A double of `Sites`, in which a site may be cut off."""
 
     cut: set[str]
+    unanswered = 0
+    """The number of requests to other sites that get no answer, although the sites count as reachable."""
 
     def others(self) -> list[str]:
         return sorted(site for site in self.urls if site != self.here)
@@ -38,6 +40,9 @@ class View(Sites):
     async def send(self, site: str, call: Call, timeout_s: float = 30.0) -> Reply:
         if site != self.here and site not in self.reachable():
             raise Unreachable(site, "cut off")
+        if site != self.here and self.unanswered:
+            self.unanswered -= 1
+            raise Unreachable(site, "no answer")
         return await super().send(site, call, timeout_s)
 
 
@@ -222,6 +227,25 @@ def test_names_given_while_apart_are_kept_and_told_at_all_sites_until_one_goes()
         for site in (brest, metz, pau):
             await site.clashes.compare()
             assert site.conflicts.list() == []
+
+    trial(act)
+
+
+@pytest.mark.parametrize("unanswered", range(1, 5))
+def test_requests_without_an_answer_after_a_cut_are_repeated_at_once(unanswered: int, monkeypatch: pytest.MonkeyPatch):
+    """A connection from before the cut may be dead, and the next regular comparison is a minute away."""
+    monkeypatch.setattr("atoll.gateway.copies.clashes.AGAIN_S", 0.01)
+
+    async def act(brest: Nova, metz: Nova, pau: Nova, cut: set[str]) -> None:
+        await apart(brest, metz, cut)
+        brest.view.unanswered = unanswered
+        runs = [asyncio.create_task(site.clashes.run()) for site in (brest, pau)]
+        async with asyncio.timeout(20):
+            while not (brest.conflicts.list() and pau.conflicts.list()) or brest.view.unanswered:
+                await asyncio.sleep(0.01)
+        for run in runs:
+            run.cancel()
+        await asyncio.gather(*runs, return_exceptions=True)
 
     trial(act)
 

@@ -42,6 +42,9 @@ DIFFERS = "X-Atoll-Differs"
 LOOK_S = 60.0
 """Seconds between two comparisons of the names that may clash."""
 
+AGAIN_S = 2.0
+"""Seconds until names are compared again after a reachable site has not answered, as happens when it returns; doubled each time."""
+
 MAX_REPORTED_NAMES = 10_000
 """Greatest number of names that are watched because other sites reported them. This site's own names are bounded by
 quotas, because a name is watched no longer than its resource exists."""
@@ -87,6 +90,7 @@ class NameClashes:
             for row in self._database.execute("SELECT kind, value, owner, one, other, clashes FROM suspect")
         }
         self._clashing = {suspect for suspect, clashes in self._suspects.items() if clashes}
+        self._informed: dict[Suspect, set[str]] = {}
 
     def attach(self, application: web.Application) -> None:
         """Add the handlers of other gateways' requests to the application of the peer port."""
@@ -120,6 +124,7 @@ class NameClashes:
         values = (name.kind, name.value, name.owner, *suspect.sites)
         self._database.execute("DELETE FROM suspect WHERE kind = ? AND value = ? AND owner = ? AND one = ? AND other = ?", values)
         self._clashing.discard(suspect)
+        self._informed.pop(suspect, None)
         if self._suspects.pop(suspect, False) and not self.between(name):
             self._conflicts.resolve(name.kind, _told_as(name))
 
@@ -150,45 +155,66 @@ class NameClashes:
 
     async def run(self) -> None:
         """Compare the watched names whenever one may have changed, until cancelled."""
+        again_s = AGAIN_S
         while True:
             self._wake.clear()
-            await self.compare()
+            complete = await self.compare()
             try:
-                async with asyncio.timeout(LOOK_S):
+                async with asyncio.timeout(LOOK_S if complete else again_s):
                     await self._wake.wait()
             except TimeoutError:
-                continue
+                again_s = AGAIN_S if complete else min(2 * again_s, LOOK_S)
+            else:
+                again_s = AGAIN_S
 
-    async def compare(self) -> None:
-        """Compare the resources of both sites under each watched name."""
-        there = {self._sites.here, *self._sites.reachable()}
-        for suspect in [each for each in self._suspects if there >= set(each.sites)]:
+    async def compare(self) -> bool:
+        """Compare the resources of both sites under each watched name, and inform all sites of the names that clash.
+
+        Returns:
+            `False` if a reachable site did not answer, so that something is left to do.
+        """
+        complete = True
+        for suspect in list(self._suspects):
+            if not {self._sites.here, *self._sites.reachable()} >= set(suspect.sites):
+                continue
             try:
                 one, other = await asyncio.gather(*(self._description(site, suspect.name) for site in suspect.sites))
             except Unreachable as error:
                 LOG.info("can't compare the resources named %s: %s", suspect.name, error)
+                complete = False
                 continue
             if one is None or other is None or one == other:
                 clashed = self._suspects.get(suspect)
                 self._forget(suspect)
                 if clashed:
-                    await self._tell(suspect)
+                    await self._inform(suspect, self._sites.reachable())
             elif not self._suspects.get(suspect):
-                await self._found(suspect)
+                self._found(suspect)
+        return await self._inform_all() and complete
 
-    async def _found(self, suspect: Suspect) -> None:
-        """Record that two sites have given a name to different resources, and inform all sites."""
+    def _found(self, suspect: Suspect) -> None:
+        """Record that two sites have given a name to different resources."""
         name = suspect.name
         self._watch(suspect, clashes=True)
         why = f"{' and '.join(suspect.sites)} have given this name to different resources: delete or replace one of them"
         self._conflicts.note(name.kind, _told_as(name), suspect.sites, why)
-        await self._tell(suspect)
 
-    async def _tell(self, suspect: Suspect) -> None:
-        """Have all sites check a name whose clash has begun or ended."""
+    async def _inform_all(self) -> bool:
+        """Inform the reachable sites that have not been informed yet of each clash; return whether all of them know it."""
+        complete = True
+        for suspect in list(self._clashing):
+            informed = self._informed.setdefault(suspect, set())
+            sites = [site for site in self._sites.reachable() if site not in informed]
+            informed |= await self._inform(suspect, sites)
+            complete = complete and informed >= set(sites)
+        return complete
+
+    async def _inform(self, suspect: Suspect, sites: Sequence[str]) -> set[str]:
+        """Have sites check a name whose clash has begun or ended; return those that do so."""
         name = suspect.name
         body = {"names": [[name.kind, name.value, name.owner]], "sites": suspect.sites}
-        await asyncio.gather(*(self._send(site, CLASH, body) for site in self._sites.reachable()), return_exceptions=True)
+        replies = await asyncio.gather(*(self._send(site, CLASH, body) for site in sites), return_exceptions=True)
+        return {site for site, reply in zip(sites, replies, strict=True) if isinstance(reply, Reply) and reply.ok}
 
     async def _description(self, site: str, name: Name) -> Mapping[str, Any] | None:
         if site == self._sites.here:
