@@ -68,7 +68,8 @@ def test_the_attack_keeps_to_its_numbers(listener, monkeypatch):
             accepted.append(connection)
             sources.add(address[0])
 
-    threading.Thread(target=accept, daemon=True).start()
+    accepting = threading.Thread(target=accept, daemon=True)
+    accepting.start()
     clock = Clock()
     monkeypatch.setattr(attacker, "time", clock)
     target = attacker.AttackedPort(0, listener.getsockname())
@@ -90,6 +91,8 @@ def test_the_attack_keeps_to_its_numbers(listener, monkeypatch):
     while len(sources) < 2 and time.monotonic() < deadline:
         time.sleep(0.01)
     assert 1 < len(sources) <= 5
+    listener.shutdown(socket.SHUT_RDWR)  # ends the thread, which else would accept connections that nobody closes
+    accepting.join(PATIENCE_S)
     for each in accepted:
         each.close()
 
