@@ -20,7 +20,7 @@ class Commands:
         self.hypervisor, self.refusal = hypervisor, refusal
         self.done: list[str] = []
         self.networks: list[dict[str, str]] = []
-        self.nearest = "paris"
+        self.nearest, self.new = "paris", True
 
     def __call__(self, words: list[str]) -> str:
         line = " ".join("atoll" if word == str(cloud.ATOLL) else word for word in words)
@@ -37,7 +37,7 @@ class Commands:
             "server list": [{"Name": "app", "Status": "ACTIVE"}],
             "cloudlet find": {"name": self.nearest},
             "cloudlet handoff": {"server": "1234", "site": "nice"},
-            "cloudlet upload": {"image": "5678"},
+            "cloudlet upload": {"image": "5678", "uploaded": self.new},
         }
         return next((json.dumps(answer) for name, answer in answers.items() if name in line), "")
 
@@ -59,9 +59,16 @@ def test_server_is_started_handed_off_and_deleted(monkeypatch):
     assert [step.outcome for step in here.move("east")] == ["nice", "from paris to nice, with its id 1234"]
     assert [step.outcome for step in here.move("east")] == ["nice", "it is at nice already"]
     assert here.cut("east")[0].outcome.endswith("Its own API answers: app is ACTIVE")
-    assert [step.what for step in here.finish()] == ["heal the WAN", "delete the server"]
-    assert commands.done[-2].endswith("wan heal nice")
-    assert commands.done[-1].endswith("exec nice -- openstack server delete --wait app")
+    assert [step.what for step in here.finish()] == ["heal the WAN", "delete the server", "delete what was made"]
+    heal, delete, *made_before = commands.done[-5:]
+    assert heal.endswith("wan heal nice")
+    assert delete.endswith("exec nice -- openstack server delete --wait app")
+    assert [line.rsplit("openstack ")[1] for line in made_before] == [
+        "image delete 5678",
+        "image delete 5678",
+        f"network delete {cloud.NETWORK}",
+    ]
+    assert not here.finish()
 
 
 def test_refused_hand_off_is_told_and_another_server_started(monkeypatch):
@@ -76,11 +83,11 @@ def test_refused_hand_off_is_told_and_another_server_started(monkeypatch):
     assert instead.outcome == "1234 is ACTIVE at nice; the one at paris is deleted"
 
 
-def test_network_is_made_once(monkeypatch):
+def test_what_was_there_is_neither_made_nor_deleted(monkeypatch):
     commands = Commands("fake")
-    commands.networks = [{"Name": cloud.NETWORK}]
-    made(monkeypatch, commands)
-    assert not any("network create" in line for line in commands.done)
+    commands.networks, commands.new = [{"Name": cloud.NETWORK}], False
+    assert not made(monkeypatch, commands).finish()
+    assert not any("network create" in line or "delete" in line for line in commands.done)
 
 
 def test_no_flavor_fits(monkeypatch):

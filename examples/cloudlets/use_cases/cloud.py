@@ -71,7 +71,7 @@ class Cloud(Protocol):
         """Cut the place off from all other sites."""
 
     def finish(self) -> list[Step]:
-        """Heal what was cut, and delete the server."""
+        """Heal what was cut, and delete the server and all else that was made."""
 
 
 class NoCloud:
@@ -143,6 +143,7 @@ class AtollCloud:
         self._at = ""
         self._cut = ""
         self._image = ""
+        self._made: list[tuple[str, ...]] = []  # commands of the openstack client that delete what was made
         kinds = {each.get("Hypervisor Type", "?").lower() for each in self._openstack(self._first, "hypervisor", "list")}
         self.real = not any("fake" in kind for kind in kinds)
         guests = "real guests" if self.real else "records of Nova's fake driver, which compute nothing"
@@ -163,6 +164,7 @@ class AtollCloud:
             self._image, told = self._overlay(Path(directory))
         if not any(each["Name"] == NETWORK for each in self._openstack(self._first, "network", "list")):
             self._openstack(self._first, "network", "create", NETWORK)
+            self._made.append(("network", "delete", NETWORK))
             self._openstack(self._first, "subnet", "create", NETWORK, "--network", NETWORK, "--subnet-range", "10.20.0.0/24")
         return [Step("bring the overlay into the cloud", told, _since(begun))]
 
@@ -200,11 +202,17 @@ class AtollCloud:
         if self._cut:
             _run([str(ATOLL), "wan", "heal", self._cut])
             steps.append(Step("heal the WAN", f"{self._cut} is reached again"))
+            self._cut = ""
         if self._at:
             begun = time.monotonic()
             self._at_site(self._at, "openstack", "server", "delete", "--wait", self._name)
             steps.append(Step("delete the server", f"at {self._at}", _since(begun)))
             self._at = ""
+        for words in self._made:
+            self._at_site(self._first, "openstack", *words)
+        if self._made:
+            steps.append(Step("delete what was made", ", ".join(words[0] for words in self._made)))
+            self._made = []
         return steps
 
     def _find(self, place: str) -> tuple[Step, str]:
@@ -249,10 +257,17 @@ class AtollCloud:
         _run([str(ATOLL), "cloudlet", "overlay", str(directory / "overlay"), *made])
         keep = ",".join(dict.fromkeys(self._places.values()))
         upload = (str(ATOLL), "cloudlet", "upload", "--json", "--keep", keep)
-        self._at_site(self._first, *upload, "--name", f"{self._name}-base", str(directory / "base"))
-        told = json.loads(self._at_site(self._first, *upload, "--name", self._name, "--trust", str(trusted), str(directory / "overlay")))
+        self._uploaded(*upload, "--name", f"{self._name}-base", str(directory / "base"))
+        image = self._uploaded(*upload, "--name", self._name, "--trust", str(trusted), str(directory / "overlay"))
         size = (directory / "overlay").stat().st_size
-        return told["image"], f"an overlay of {size / _MIB:.2f} MiB on a base of {base.stat().st_size / _MIB:.0f} MiB, kept at {keep}"
+        return image, f"an overlay of {size / _MIB:.2f} MiB on a base of {base.stat().st_size / _MIB:.0f} MiB, kept at {keep}"
+
+    def _uploaded(self, *words: str) -> str:
+        """Upload a base or an overlay, and return its image's id; one that was not there is deleted in the end."""
+        told = json.loads(self._at_site(self._first, *words))
+        if told["uploaded"]:
+            self._made.append(("image", "delete", told["image"]))
+        return str(told["image"])
 
     def _openstack(self, site: str, *words: str) -> Any:
         output = self._at_site(site, "openstack", *words, "-f", "json")

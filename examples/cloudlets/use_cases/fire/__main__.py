@@ -46,6 +46,10 @@ class Operator:
         """Write the page as it is now."""
         page.write(self._file, render(self._record, self._land))
 
+    def prepare(self) -> None:
+        """Bring everything into the cloud that a server will need."""
+        self._note(self._cloud.prepare())
+
     def finish(self) -> None:
         """Leave the cloud as it was."""
         self._note(self._cloud.finish())
@@ -57,7 +61,6 @@ class Operator:
         self._record.steps += steps
 
     def _high(self, _line: Message) -> Message:
-        self._note(self._cloud.prepare())
         self._note(self._cloud.start(PLACES[0]))
         return {}
 
@@ -95,6 +98,7 @@ def play(cloud: Cloud, record: Record, file: Path) -> None:
     """
     operator = Operator(cloud, record, file)
     try:
+        operator.prepare()
         operate([*cloud.inside(PLACES[1]), sys.executable, "-m", "use_cases.fire.field", str(record.seed)], operator.take)
     finally:
         operator.finish()

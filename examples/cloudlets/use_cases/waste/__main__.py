@@ -29,7 +29,7 @@ class Operator:
         """Take a step of the field, and return the answer if the field waits for one."""
         answer: Message | None = None
         if step == "evening":
-            self._note([*self._cloud.prepare(), *self._cloud.start(PLACES[0])])
+            self._note(self._cloud.start(PLACES[0]))
             answer = {}
         elif step == "day":
             self._record.days.append(line)
@@ -45,6 +45,10 @@ class Operator:
     def show(self) -> None:
         """Write the page as it is now."""
         page.write(self._file, render(self._record, self._city))
+
+    def prepare(self) -> None:
+        """Bring everything into the cloud that the server will need."""
+        self._note(self._cloud.prepare())
 
     def finish(self) -> None:
         """Leave the cloud as it was."""
@@ -65,6 +69,7 @@ def play(cloud: Cloud, record: Record, file: Path, days: int) -> None:
     """
     operator = Operator(cloud, record, file)
     try:
+        operator.prepare()
         words = [sys.executable, "-m", "use_cases.waste.field", str(record.seed), str(days)]
         operate([*cloud.inside(PLACES[0]), *words], operator.take)
     finally:
