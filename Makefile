@@ -17,11 +17,13 @@ export ATOLL_TEMPEST ?= $(CHECKS)/tempest
 export PYTEST_ADDOPTS := $(PYTEST_ADDOPTS) -o cache_dir=$(CHECKS)/pytest
 DOCS_VENV := $(CHECKS)/venv-docs
 DOCS_BUILT := $(CHECKS)/docs
+USE_CASES_VENV := $(CHECKS)/venv-use-cases
 endif
 DOCS_VENV ?= .venv-docs
 DOCS_BUILT ?= build/docs
+USE_CASES_VENV ?= .venv-use-cases
 
-.PHONY: help install demo test lint docs unit bus sites across attacks clients guests tempest tempest-smoke tempest-network tempest-scenarios debian fuzz test-all lock network-services studies clean
+.PHONY: help install demo test lint docs unit bus sites across attacks clients use-cases guests tempest tempest-smoke tempest-network tempest-scenarios debian fuzz test-all lock network-services studies clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,7 +40,7 @@ demo: install ## start three sites behind an emulated WAN, with servers
 test: ## run everything that .ci/run runs, and print the duration of each part
 	@+MAKE='$(MAKE)' scripts/parts install lint docs unit bus sites across guests tempest-smoke
 
-test-all: test clients ## also run the long tests, foreign clients, and 10,000 random steps against the model of rights
+test-all: test clients use-cases ## also run the long tests, foreign clients, the use cases, and 10,000 random steps against the model of rights
 	scripts/packages redis-server mariadb-server postgresql
 	$(BIN)/pytest tests/unit tests/across tests/sites tests/guests -m long
 	ATOLL_STEPS=10000 $(BIN)/pytest tests/unit/gateway/test_rights_property.py
@@ -75,6 +77,10 @@ attacks: install ## run the attacks alone
 clients: install ## test foreign clients over three sites: openstacksdk, Ansible, Libcloud
 	scripts/clients
 	$(BIN)/pytest tests/clients --numprocesses 2 --dist loadfile
+
+use-cases: install ## test the use cases in examples/cloudlets
+	scripts/use-cases $(USE_CASES_VENV)
+	$(USE_CASES_VENV)/bin/python -m pytest tests/use_cases
 
 guests: install network-services ## run the tests with real guests on real networks
 	scripts/guests
@@ -115,10 +121,11 @@ lock: install ## resolve the dependencies again
 	$(LOCK) --extra network --constraint requirements.lock --output-file requirements-network.lock pyproject.toml
 	$(LOCK) --python-version 3.11 --output-file requirements-clients.lock requirements-clients.in
 	$(LOCK) --python-version 3.11 --output-file requirements-docs.lock requirements-docs.in
+	$(LOCK) --python-version 3.11 --override requirements-use-cases.overrides --output-file requirements-use-cases.lock requirements-use-cases.in
 	echo libvirt-python | $(LOCK) --output-file requirements-guests.lock -
 
 network-services: install ## install the packages of Neutron's further service plug-ins: docs/how-to/switch-on-network-services.md
 	$(BIN)/python scripts/python-packages requirements-network.lock network-services
 
 clean: ## remove the environments and build directories
-	rm -rf .venv .venv-clients .venv-docs build dist
+	rm -rf .venv .venv-clients .venv-docs .venv-use-cases build dist

@@ -1,0 +1,1 @@
+"""Garbage collection: fill levels by radio, a forecast, and each morning's routes."""
