@@ -25,12 +25,12 @@ def run(tmp_path_factory):
     """Run the scenario once; return its output and its page."""
     file = tmp_path_factory.mktemp("fire") / "page.html"
     command = [sys.executable, "-m", "use_cases.fire", "--without-cloud", "--page", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=500, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=1700, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout, file.read_text(encoding="utf-8")
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 def test_alarm_in_a_second_and_polygon_in_five_with_the_wan_cut(run):
     output, _ = run
     alarms = [float(each) for each in re.findall(r"alarm after ([\d.]+) s", output)]
@@ -68,7 +68,7 @@ def test_late_messages_are_named():
     assert record.late() == ["the alarm of a took 1.0 s: at most 1 s", "the polygon of a took 5.5 s: at most 5 s"]
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1800)
 def test_many_events_at_once_do_not_delay_an_alarm():
     """Malformed messages are ignored, and an alarm does not wait for the polygon of another fire."""
     arrived: list[str] = []
@@ -76,7 +76,7 @@ def test_many_events_at_once_do_not_delay_an_alarm():
     async def play() -> None:
         async with broker.running() as port:
             service = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "use_cases.fire.watch", str(port), "7", stderr=asyncio.subprocess.PIPE
+                sys.executable, "-m", "use_cases.fire.watch", str(port), "7", stdin=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
             )
             try:
                 async with Client(HOST, port) as client:
@@ -92,8 +92,9 @@ def test_many_events_at_once_do_not_delay_an_alarm():
                         message = await anext(messages)
                         arrived.append(f"{message.topic} {json.loads(bytes(message.payload))['event']}")
             finally:
-                service.terminate()
+                service.stdin.close()  # ends the service, and its calculator
                 errors = (await service.communicate())[1].decode()
+        assert service.returncode == 0
         assert errors.count("ignored a message of fire/camera/camera-1") == 4, errors
 
     asyncio.run(play())

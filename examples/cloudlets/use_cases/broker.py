@@ -13,9 +13,11 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from use_cases.service import run, started
+
 HOST = "127.0.0.1"
 
-_PATIENCE_S = 60
+_PATIENCE_S = 300
 """Seconds within which the broker must have started."""
 
 
@@ -26,19 +28,12 @@ async def running() -> AsyncIterator[int]:
     Raises:
         RuntimeError: the broker did not start.
     """
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "use_cases.broker", stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE
-    )
-    assert process.stdin
-    assert process.stdout
-    try:
+    async with started("use_cases.broker", stdout=asyncio.subprocess.PIPE) as process:
+        assert process.stdout
         line = await asyncio.wait_for(process.stdout.readline(), _PATIENCE_S)
         if not line.strip().isdigit():
             raise RuntimeError("the MQTT broker did not start")
         yield int(line)
-    finally:
-        process.stdin.close()
-        await process.wait()
 
 
 def _listening() -> socket.socket:
@@ -63,10 +58,12 @@ async def _serve() -> None:
     await broker.start()
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
-    await asyncio.to_thread(sys.stdin.read)
-    await broker.shutdown()
+    try:
+        await asyncio.Event().wait()
+    finally:
+        await broker.shutdown()
 
 
 if __name__ == "__main__":
     logging.disable(logging.WARNING)
-    asyncio.run(_serve())
+    run(_serve())

@@ -22,10 +22,11 @@ from use_cases.fire.landscape import MASTS, Landscape, Point, landscape, nearest
 from use_cases.fire.weather import Day, fortnight
 from use_cases.lines import ask, tell
 from use_cases.messages import Message, decode, encode
+from use_cases.service import started
 
 WAYPOINTS = 12
 """Positions that the crew sends on its way to the fire."""
-PATIENCE_S = 120
+PATIENCE_S = 900
 """Seconds to wait for an answer, before the program fails."""
 
 
@@ -115,16 +116,14 @@ class Field:
 @asynccontextmanager
 async def _edge(seed: int) -> AsyncIterator[Client]:
     """Run the broker and the service, and yield the devices' client when the service is ready."""
-    async with broker.running() as port:
-        service = await asyncio.create_subprocess_exec(sys.executable, "-m", "use_cases.fire.watch", str(port), str(seed))
-        try:
-            async with Client(HOST, port, identifier="field") as client:
-                topics = ("fire/ready", "fire/danger", "fire/alarm", "fire/evacuation")
-                await client.subscribe([(topic, 1) for topic in topics])
-                yield client
-        finally:
-            service.terminate()
-            await service.wait()
+    async with (
+        broker.running() as port,
+        started("use_cases.fire.watch", str(port), str(seed)),
+        Client(HOST, port, identifier="field") as client,
+    ):
+        topics = ("fire/ready", "fire/danger", "fire/alarm", "fire/evacuation")
+        await client.subscribe([(topic, 1) for topic in topics])
+        yield client
 
 
 async def run(seed: int) -> None:

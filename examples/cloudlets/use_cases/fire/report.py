@@ -139,7 +139,7 @@ def _label(point: Point, text: str, colour: str, radius: int = 110, *, left: boo
     style = f'text-anchor="{anchor}" style="font-size:270px;paint-order:stroke" stroke="#fff" stroke-width="70"'
     return (
         f'<circle cx="{x:g}" cy="{y:g}" r="{radius}" fill="{colour}" stroke="#fff" stroke-width="40"/>'
-        f'<text x="{x + shift:g}" y="{y + 90:g}" {style}>{escape(text)}</text>'
+        f'<text x="{x + shift:g}" y="{y + (300 if left else 90):g}" {style}>{escape(text)}</text>'
     )
 
 

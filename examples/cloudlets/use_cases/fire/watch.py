@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass, field
 from aiomqtt import Client
 from aiomqtt import Message as Arrived
 
+from use_cases import service
 from use_cases.broker import HOST
 from use_cases.fire import evacuation
 from use_cases.fire.detection import Fires
@@ -126,4 +127,4 @@ def _answer(watch: Watch, arrived: Arrived) -> tuple[str, Message | None]:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2])))
+    service.run(serve(int(sys.argv[1]), int(sys.argv[2])))

@@ -19,6 +19,7 @@ from use_cases import broker
 from use_cases.broker import HOST
 from use_cases.lines import ask, tell
 from use_cases.messages import Message, decode, encode
+from use_cases.service import started
 from use_cases.waste.city import BINS, READINGS, Levels, bins
 from use_cases.waste.planner import ROUND_AT
 from use_cases.waste.routes import Stop, plan
@@ -26,7 +27,7 @@ from use_cases.waste.routes import Stop, plan
 DAYS = 14
 FIXED_EVERY_DAYS = 2
 """Days between the rounds of a fixed schedule, which visits every bin."""
-PATIENCE_S = 300
+PATIENCE_S = 900
 """Seconds to wait for a plan, before the program fails."""
 
 _SLOTS_BEFORE = round(ROUND_AT * READINGS)
@@ -103,16 +104,14 @@ def fixed(seed: int, days: int) -> tuple[int, int, int]:
 @asynccontextmanager
 async def _edge(seed: int) -> AsyncIterator[Client]:
     """Run the broker and the planner, and yield the city's client."""
-    async with broker.running() as port:
-        planner = await asyncio.create_subprocess_exec(sys.executable, "-m", "use_cases.waste.planner", str(port), str(seed))
-        try:
-            async with Client(HOST, port, identifier="city") as client:
-                client.pending_calls_threshold = BINS  # all bins send at once: do not warn
-                await client.subscribe([("waste/ready", 1), ("waste/plan", 1)])
-                yield client
-        finally:
-            planner.terminate()
-            await planner.wait()
+    async with (
+        broker.running() as port,
+        started("use_cases.waste.planner", str(port), str(seed)),
+        Client(HOST, port, identifier="city") as client,
+    ):
+        client.pending_calls_threshold = BINS  # all bins send at once: do not warn
+        await client.subscribe([("waste/ready", 1), ("waste/plan", 1)])
+        yield client
 
 
 async def run(seed: int, days: int = DAYS) -> None:

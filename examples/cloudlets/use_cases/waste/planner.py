@@ -15,13 +15,13 @@ broker and nothing else.
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from dataclasses import asdict
 
 from aiomqtt import Client
 from aiomqtt import Message as Arrived
 
+from use_cases import service
 from use_cases.broker import HOST
 from use_cases.messages import Malformed, Message, decode, encode
 from use_cases.waste.city import Bin, bins
@@ -95,4 +95,4 @@ def _answer(planner: Planner, arrived: Arrived) -> Message | None:
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(int(sys.argv[1]), int(sys.argv[2])))
+    service.run(serve(int(sys.argv[1]), int(sys.argv[2])))

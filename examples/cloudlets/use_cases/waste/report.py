@@ -103,7 +103,7 @@ def _map(city: list[Bin], shown: list[dict[str, Any]]) -> str:
             f'<circle cx="{each.at[0]}" cy="{SIDE_M - each.at[1]}" r="75" fill="{colour}" stroke="#333" stroke-width="12">{title}</circle>'
         )
     x, y = DEPOT[0], SIDE_M - DEPOT[1]
-    label = f'<text x="{x + 160}" y="{y + 70}" style="font-size:200px">depot</text>'
+    label = f'<text x="{x}" y="{y + 330}" text-anchor="middle" style="font-size:200px">depot</text>'
     depot = f'<rect x="{x - 110}" y="{y - 110}" width="220" height="220" fill="#1d2733"/>{label}'
     ground = f'<rect width="{SIDE_M}" height="{SIDE_M}" fill="#f4f2ec"/>'
     return f'<svg viewBox="0 0 {SIDE_M} {SIDE_M}" role="img" aria-label="Map">{ground}{"".join(lines)}{"".join(marks)}{depot}</svg>'
