@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from atoll.gateway.handoffs.failures import HandoffRefused
 from atoll.gateway.handoffs.journal import Arriving, Departure
@@ -78,7 +79,7 @@ class PeerClient:
         Raises:
             Unreachable: the destination does not answer, or its answer decides nothing.
         """
-        return await self._decide(departure, _call("POST", "/commit", {"disk": departure.disk}, token))
+        return await self._decide(departure, _call("POST", "/commit", {"disk": departure.disk, **_named(departure)}, token))
 
     async def revoke(self, departure: Departure) -> PeerAnswer:
         """Forbid the start of the server, unless it was committed.
@@ -86,7 +87,15 @@ class PeerClient:
         Raises:
             Unreachable: as for `commit`.
         """
-        return await self._decide(departure, _call("POST", "/revoke"))
+        return await self._decide(departure, _call("POST", "/revoke", _named(departure)))
+
+    async def shown(self, departure: Departure) -> PeerAnswer:
+        """Return the destination's state of the hand-off, without changing it.
+
+        Raises:
+            Unreachable: as for `commit`.
+        """
+        return await self._decide(departure, to_gateway("GET", "", query=urlencode(_named(departure))))
 
     async def forget(self, departure: Departure) -> None:
         """Have the record of the hand-off removed.
@@ -104,7 +113,7 @@ class PeerClient:
             said = reply.json()
             return PeerAnswer(Arriving(said["state"]), str(said["reason"])[:300], dict(said["result"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise Unreachable(departure.site, f"it answers {reply.status} about a hand-off") from error
+            raise Unreachable(departure.site, _error(reply) or f"it answers {reply.status} about a hand-off") from error
 
     async def _ask(self, departure: Departure, call: Call, timeout_s: float = ANSWER_S) -> dict[str, Any]:
         reply = await self._send(departure, call, timeout_s)
@@ -118,6 +127,10 @@ class PeerClient:
     async def _send(self, departure: Departure, call: Call, timeout_s: float = ANSWER_S) -> Reply:
         below = PATH.removeprefix(f"/{GATEWAY}")
         return await self._sites.send(departure.site, call.with_(path=f"{below}/{departure.id}{call.path}"), timeout_s)
+
+
+def _named(departure: Departure) -> dict[str, str]:
+    return {"server": departure.server, "project": departure.project}
 
 
 def _call(method: str, path: str, body: Mapping[str, Any] | None = None, token: str = "") -> Call:
