@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ from gateway_cloud import Cloud
 
 from atoll.gateway.handoffs import peer_api, room
 from atoll.gateway.handoffs.failures import HandoffRefused
-from atoll.gateway.handoffs.journal import Arrival, Arriving, Departure, Leaving
-from atoll.gateway.request.call import to_gateway
+from atoll.gateway.handoffs.journal import MOST_REFUSED, Arrival, Arriving, Departure, Leaving
+from atoll.gateway.handoffs.peer_client import MOST_FACTS, PeerClient
+from atoll.gateway.request.call import Reply, Unreachable, json_reply, to_gateway
 
 DISK, OTHER = "d" * 64, "e" * 64
 
@@ -154,8 +156,19 @@ def test_changes_of_a_disk_wait_for_each_other_although_the_source_asks_to_forge
                 await asyncio.sleep(0.01)
         assert await ask(cloud, "DELETE", arrival.id) == (200, {})
         assert cloud["nice"].handoffs.journal.arrival(arrival.id) == arrival, "it has not ended, and stays"
+        api, arrived = cloud["nice"].handoffs._peer_api, asyncio.Event()
+        arriving = api._arriving
+
+        def noted(*given: Any) -> Arrival:
+            arrived.set()
+            return arriving(*given)
+
+        monkeypatch.setattr(api, "_arriving", noted)
         second = asyncio.create_task(ask(cloud, "POST", arrival.id, "/begin", {"digest": ""}))
-        await ask(cloud, "GET", arrival.id, "/states")  # an answer to a later request: the second one has arrived
+        async with asyncio.timeout(20):
+            await arrived.wait()
+        for _ in range(10):
+            await asyncio.sleep(0)
         go_on.set()
         await asyncio.gather(first, second)
         assert most == 1
@@ -187,6 +200,11 @@ def test_hand_off_is_shown_to_its_source_with_its_server_alone(tmp_path):
         arrival = prepared(cloud)
         named = f"server={arrival.server}&project=p1"
         assert (await ask(cloud, "GET", arrival.id, query=named))[1]["state"] == "prepared"
+        peers, departure = PeerClient(cloud["paris"].sites), Departure(arrival.id, arrival.server, "p1", "nice")
+        assert (await peers.shown(departure)).state is Arriving.PREPARED
+        assert (await peers.revoke(departure)).state is Arriving.REFUSED
+        assert (await peers.commit(departure, "ours")).reason == "the hand-off was revoked"
+        assert (await peers.shown(replace(departure, id=str(uuid.uuid4())))).state is Arriving.REFUSED, "there is neither record nor server"
         assert (await ask(cloud, "GET", arrival.id, query=named.replace("p1", "p2")))[0] == 409
         assert (await ask(cloud, "GET", arrival.id, query="server=x&project=p1"))[0] == 400
         assert (await ask(cloud, "GET", str(uuid.uuid4()), query=named))[0] == 404
@@ -194,6 +212,42 @@ def test_hand_off_is_shown_to_its_source_with_its_server_alone(tmp_path):
         cloud["nice"].services.servers[server] |= {"OS-SRV-USG:launched_at": "2026", "addresses": {}}
         status, said = await ask(cloud, "GET", str(uuid.uuid4()), query=f"server={server}&project=p1")
         assert status == 409
+        for question in (peers.shown, peers.revoke):
+            with pytest.raises(Unreachable, match="no record of the hand-off, as after a restore"):
+                await question(replace(departure, id=str(uuid.uuid4()), server=server))
         assert said["handoff"].startswith(f"it has a server {server}, but no record of the hand-off")
+
+    run(tmp_path, test)
+
+
+def test_source_that_lies_can_not_fill_the_journal(tmp_path):
+    async def test(cloud: Cloud) -> None:
+        journal = cloud["nice"].handoffs.journal
+        first = prepared(cloud)
+        for _ in range(MOST_REFUSED + 3):
+            arrival = Arrival(str(uuid.uuid4()), str(uuid.uuid4()), "p1", "paris", {"user_data": "x" * 1000})
+            journal.arrive(arrival)
+            await ask(cloud, "POST", arrival.id, "/revoke", {"server": arrival.server, "project": "p1"})
+        refused = [each for each in journal.arrivals() if each.state is Arriving.REFUSED]
+        assert len(refused) == MOST_REFUSED
+        assert all(each.wish == {} for each in refused)
+        assert journal.arrival(first.id) == first, "one that has not ended stays"
+        body = {"server": str(uuid.uuid4()), "project": "p1", "wish": {"user_data": "x" * peer_api.MOST_WISH}}
+        status, said = await ask(cloud, "POST", str(uuid.uuid4()), body=body, token="ours")
+        assert (status, said["handoff"]) == (413, "the description of the server is too large")
+
+    run(tmp_path, test)
+
+
+def test_destination_that_lies_can_not_fill_the_journal_of_the_source(tmp_path):
+    async def test(cloud: Cloud) -> None:
+        async def send(site: str, _call: Any, _timeout_s: float) -> Reply:
+            return json_reply(200, {"state": "started", "reason": "x" * 10_000, "result": {"addresses": ["x" * MOST_FACTS]}}, site)
+
+        sites = cloud["paris"].sites
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(sites, "send", send)
+            answer = await PeerClient(sites).revoke(Departure("h", "s", "p1", "nice"))
+        assert (answer.state, len(answer.reason), answer.result) == (Arriving.STARTED, 300, {})
 
     run(tmp_path, test)

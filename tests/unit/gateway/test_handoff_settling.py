@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import time
 import uuid
@@ -13,7 +14,7 @@ import pytest
 from gateway_cloud import Cloud
 from handoff_world import World
 
-from atoll.gateway.handoffs import api, expiry, settling
+from atoll.gateway.handoffs import api, expiry, settling, worker
 from atoll.gateway.handoffs.files import HandoffFiles
 from atoll.gateway.handoffs.incoming import LATE_S, START_S, Incoming, Look
 from atoll.gateway.handoffs.journal import Arrival, Arriving, Departure, Journal, Leaving
@@ -88,7 +89,13 @@ def test_failed_attempt_is_repeated_with_a_back_off(error, caplog):
             now = float(second)
             settling.begin("h", fail)
             while settling.busy("h"):
+                settling.keep({"h"})
                 await asyncio.sleep(0)
+        settling.keep(set())
+        settling.begin("h", fail)
+        while settling.busy("h"):
+            await asyncio.sleep(0)
+        assert times.pop() == now, "the failures of a hand-off that has ended are forgotten"
         return times
 
     times = asyncio.run(main())
@@ -129,6 +136,19 @@ def test_loop_survives_a_hand_off_that_can_not_be_settled(tmp_path, monkeypatch,
 
     asyncio.run(main())
     assert "hand-off faulty can't be settled" in caplog.text
+
+
+def test_loop_keeps_the_back_off_of_an_attempt_that_is_under_way(tmp_path):
+    async def main() -> None:
+        async with Cloud(tmp_path, "paris", "nice") as cloud:
+            handoffs = cloud["paris"].handoffs
+            handoffs.journal.depart(Departure("h", str(uuid.uuid4()), "p1", "nice", Leaving.COMMITTING))
+            handoffs._settling._pauses["h"] = (0.0, 40.0)
+            handoffs._settling.begin("h", asyncio.Event().wait)
+            handoffs._settle()
+            assert handoffs._settling._pauses["h"] == (0.0, 40.0)
+
+    asyncio.run(main())
 
 
 def test_creation_without_an_answer_is_given_up_only_when_it_can_not_reach_nova_any_more():
@@ -237,5 +257,42 @@ def test_journals_of_a_gateway_that_ends_a_hand_off_in_the_background_are_not_co
             status, said, _ = await cloud.ask("paris", "POST", target, json={"site": "nice"}, headers={"X-Auth-Token": "ours"})
             assert (status, said["id"], said["running"]) == (202, "h", True)
             assert paris.handoffs._runs == {}
+
+    asyncio.run(main())
+
+
+def test_residue_of_a_stopped_server_does_not_wait_for_those_of_servers_that_run(monkeypatch):
+    async def main() -> None:
+        started: list[str] = []
+        go_on = asyncio.Event()
+
+        class Process:
+            returncode = 0
+
+            def __init__(self) -> None:
+                self.wait = go_on.wait
+
+            async def communicate(self, data: bytes) -> tuple[bytes, bytes]:
+                started.append(json.loads(data)["name"])
+                await go_on.wait()
+                return b"{}", b""
+
+        async def create(*_arguments: object, **_more: object) -> Process:
+            return Process()
+
+        monkeypatch.setattr(asyncio, "create_subprocess_exec", create)
+        monkeypatch.setattr(worker, "_turns", asyncio.Semaphore(worker.MOST_AT_ONCE))
+        monkeypatch.setattr(worker, "_stopped_turn", asyncio.Semaphore(1))
+        running = [asyncio.create_task(worker.work({"name": f"live {number}"})) for number in range(4)]
+        stopped = [asyncio.create_task(worker.work({"name": f"stopped {number}"}, stopped=True)) for number in range(2)]
+        async with asyncio.timeout(5):
+            while len(started) < worker.MOST_AT_ONCE + 1:
+                await asyncio.sleep(0)
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert sorted(started) == ["live 0", "live 1", "stopped 0"]
+        go_on.set()
+        await asyncio.gather(*running, *stopped)
+        assert len(started) == 6
 
     asyncio.run(main())

@@ -117,8 +117,7 @@ class Handoffs:
             try:
                 self._settle()
                 if asyncio.get_running_loop().time() - began > LATE_S:
-                    for arrival in self._incoming.unsettled():
-                        self._arriving.begin(arrival.id, partial(self._incoming.settle, arrival))
+                    self._settle_arrivals()
                 self._expiry.once()
             except Exception:  # the loop must go on: nothing else would ever continue these hand-offs
                 LOG.exception("the hand-offs can't be looked through")
@@ -126,11 +125,17 @@ class Handoffs:
 
     def _settle(self) -> None:
         """Begin to continue the hand-offs from this site that nobody carries out."""
-        found = {each.id: each for each in self.journal.open_departures() if not self._busy(each.id)}
-        self._settling.keep(set(found))
+        found = {each.id: each for each in self.journal.open_departures()}
+        self._settling.keep(found.keys())
         for identifier, departure in found.items():
-            if departure.state is not Leaving.COPYING:
+            if departure.state is not Leaving.COPYING and not self._busy(identifier):
                 self._settling.begin(identifier, partial(self._outgoing.settle, identifier))
+
+    def _settle_arrivals(self) -> None:
+        """Begin to continue the hand-offs to this site that nobody waits for."""
+        self._arriving.keep({each.id for each in self.journal.open_arrivals()})
+        for arrival in self._incoming.unsettled():
+            self._arriving.begin(arrival.id, partial(self._incoming.settle, arrival))
 
     def _begin_to_expire(self, identifier: str) -> None:
         self._settling.begin(identifier, partial(self._outgoing.expire, identifier))

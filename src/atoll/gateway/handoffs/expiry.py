@@ -45,7 +45,7 @@ class Expiry:
             OSError: a file can't be deleted.
         """
         copying = [each.id for each in self.journal.open_departures() if each.state is Leaving.COPYING and not self.busy(each.id)]
-        prepared = {each.id: each for each in self.journal.arrivals() if each.state is Arriving.PREPARED}
+        prepared = {each.id: each for each in self.journal.open_arrivals() if each.state is Arriving.PREPARED}
         waiting = {*copying, *prepared}
         self._since = {each: since for each, since in self._since.items() if each in waiting}
         for identifier in copying:
@@ -64,7 +64,7 @@ class Expiry:
     def _sweep(self) -> None:
         """Delete files of hand-offs that are not recorded, or have ended: a crash or a restored journal leaves them behind."""
         known = {each.id for each in self.journal.open_departures()}
-        known |= {each.id for each in self.journal.arrivals() if each.state in {Arriving.PREPARED, Arriving.COMMITTED}}
+        known |= {each.id for each in self.journal.open_arrivals()}
         for identifier in self.files.identifiers() - known:
             if (self.files.idle_s(identifier, time.time()) or 0.0) > EXPIRES_S:
                 LOG.info("the files of hand-off %s are deleted: it is not recorded, or has ended", identifier)

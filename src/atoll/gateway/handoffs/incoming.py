@@ -123,7 +123,7 @@ class Incoming:
         await self._server.check(arrival.wish, arrival.project, token)
         if (await self._server.look(arrival))[0] is not Look.MISSING:
             raise HandoffRefused(f"a server {arrival.server} is at this site already, and would be there twice: delete one of them first")
-        for other in self._journal.arrivals():
+        for other in self._journal.open_arrivals():
             if other.server == arrival.server and other.id != arrival.id and other.state is Arriving.COMMITTED:
                 raise HandoffRefused("the server is arriving at this site by another hand-off")
             if (other.server, other.site) == (arrival.server, arrival.site) and other.id != arrival.id:
@@ -208,7 +208,7 @@ class Incoming:
 
     def unsettled(self) -> list[Arrival]:
         """Return the committed hand-offs that nobody waits for, and whose creation can't reach Nova any more."""
-        committed = [each for each in self._journal.arrivals() if each.state is Arriving.COMMITTED]
+        committed = [each for each in self._journal.open_arrivals() if each.state is Arriving.COMMITTED]
         self._failed = {each.id: self._failed[each.id] for each in committed if each.id in self._failed}
         late = self._clock() - LATE_S
         return [each for each in committed if each.id not in self._tasks and self._failed.get(each.id, late) <= late]

@@ -44,6 +44,9 @@ LOG = logging.getLogger(__name__)
 MOST_BYTES = 1 << 20
 """Greatest size of a request's body in bytes: one piece of a residue."""
 
+MOST_WISH = 1 << 18
+"""Greatest size of the description of a server in bytes: Nova's greatest user data and metadata have about 160 kB."""
+
 SPARE_BYTES = 100_000_000
 """Bytes that stay free on the file system, for the site's databases."""
 
@@ -126,6 +129,8 @@ class PeerApi:
         return handle
 
     async def _prepare(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
+        if len(body) > MOST_WISH:
+            raise HandoffRefused("the description of the server is too large", 413)
         said, token, site = json.loads(body), request.headers.get("X-Auth-Token", ""), request[PEER]
         arrival = Arrival(identifier, str(said["server"]), str(said["project"]), site, dict(said["wish"]))
         if not is_uuid(arrival.server) or len(arrival.server) != 36:  # without hyphens, it would be another server for Nova
@@ -134,7 +139,7 @@ class PeerApi:
         if await project_of(self._sites, client) != arrival.project:
             raise HandoffRefused("the token is one of another project than the server", 403)
         if self._journal.arrival(identifier) is None:
-            require_room_to_arrive(self._journal.arrivals(), arrival, self._sites.here)  # before an image is brought for it
+            require_room_to_arrive(self._journal.open_arrivals(), arrival, self._sites.here)  # before an image is brought for it
         await self._bring_image(client, str(arrival.wish["image"]))
         async with self._preparing:  # so that requests at the same time are counted
             if self._journal.arrival(identifier) is None:
@@ -147,7 +152,7 @@ class PeerApi:
         return {"states": self._files.held(identifier)}
 
     def _require_room(self, arrival: Arrival) -> None:
-        require_room_to_arrive(self._journal.arrivals(), arrival, self._sites.here)
+        require_room_to_arrive(self._journal.open_arrivals(), arrival, self._sites.here)
         needed = 2 * int(arrival.wish["occupied_bytes"])
         free = shutil.disk_usage(self._files.directory(arrival.id)).free
         if free < needed + SPARE_BYTES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -13,6 +14,9 @@ from atoll.gateway.request.call import GATEWAY, Call, Reply, Unreachable, to_gat
 from atoll.gateway.sites import Sites
 
 PATH = "/atoll/handoffs"
+
+MOST_FACTS = 1 << 16
+"""Greatest size of the facts about a new server that are recorded, in bytes of JSON."""
 
 ANSWER_S = 60.0
 """Seconds to wait for an answer about a hand-off."""
@@ -111,7 +115,7 @@ class PeerClient:
             return PeerAnswer(Arriving.REFUSED, _error(reply))
         try:
             said = reply.json()
-            return PeerAnswer(Arriving(said["state"]), str(said["reason"])[:300], dict(said["result"]))
+            return PeerAnswer(Arriving(said["state"]), str(said["reason"])[:300], _facts(said["result"]))
         except (ValueError, KeyError, TypeError) as error:
             raise Unreachable(departure.site, _error(reply) or f"it answers {reply.status} about a hand-off") from error
 
@@ -127,6 +131,11 @@ class PeerClient:
     async def _send(self, departure: Departure, call: Call, timeout_s: float = ANSWER_S) -> Reply:
         below = PATH.removeprefix(f"/{GATEWAY}")
         return await self._sites.send(departure.site, call.with_(path=f"{below}/{departure.id}{call.path}"), timeout_s)
+
+
+def _facts(said: Any) -> dict[str, Any]:
+    """Return the destination's facts for the user; none if they are too many to be recorded."""
+    return dict(said) if len(json.dumps(said)) <= MOST_FACTS else {}
 
 
 def _named(departure: Departure) -> dict[str, str]:

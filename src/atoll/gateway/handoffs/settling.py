@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Set
 
 from atoll.gateway.handoffs.failures import HandoffRefused
 from atoll.gateway.request.call import Unreachable
@@ -58,7 +58,7 @@ class Settling:
         task = self._tasks[identifier] = asyncio.get_running_loop().create_task(self._carry_out(identifier, attempt))
         task.add_done_callback(lambda _done: self._tasks.pop(identifier, None))
 
-    def keep(self, identifiers: set[str]) -> None:
+    def keep(self, identifiers: Set[str]) -> None:
         """Forget the failures of all but these hand-offs."""
         self._pauses = {each: pause for each, pause in self._pauses.items() if each in identifiers}
 
