@@ -104,7 +104,7 @@ class GatewayApp:
         self._gateway = Gateway(self._sites, self.mesh, self._collaborators(trust))
         self._launches = LaunchImages(self._sites, options.launch_images)
         self._bases = OverlayBases(self._sites, self._bringer, self._launches, trust)
-        edge = edge_apis(options, self._sites, self._zones, self._gateway.answer, self._launches.holding)
+        edge = self._edge = edge_apis(options, self._sites, self._zones, self._gateway.answer, self._launches.holding)
         self._handoffs = Handoffs(options, self._sites, self._bringer, self._gateway.local, self.mesh)
         extensions = Extensions(self._consoles, edge, self._bases, self._handoffs, self._freshness, self._extend_peer_port)
         self._server = GatewayServer(options, self._gateway, self.mesh, extensions)
@@ -210,6 +210,7 @@ class GatewayApp:
         self._zones.attach(application)
         self._launches.attach(application)
         self._handoffs.attach(application)
+        self._edge.attach(application)
 
     async def _join(self, request: web.Request) -> web.StreamResponse:
         try:

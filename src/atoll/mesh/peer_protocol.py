@@ -121,7 +121,7 @@ class PeerProtocol:
         self._membership = membership
         self._time = time
         self._vivaldi = Vivaldi(rng)
-        self._swim = swim.Swim(site, rng, self._rtt_s, self._measured, pace)
+        self._swim = swim.Swim(site, rng, self._rtt_s, self._measured, pace, lambda: time.now_ms() // 1000)
         self._on_change = on_change
         self._on_stranger = on_stranger
         self._on_vouched = on_vouched

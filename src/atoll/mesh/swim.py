@@ -28,10 +28,10 @@ from dataclasses import dataclass, field
 
 from atoll.mesh.neighbours import Rings, rings_of
 from atoll.mesh.opinion_digest import OpinionDigest
-from atoll.mesh.swim_messages import MAX_INCARNATION, Ack, Ask, Gossip, Message, News, Outgoing, PeerState, Ping
+from atoll.mesh.swim_messages import MAX_INCARNATION, Ack, Ask, Bounds, Gossip, Message, News, Outgoing, PeerState, Ping
 from atoll.mesh.swim_state import PeerRecord, PendingProbe, Rumour, SwimSettings
 
-__all__ = ["MAX_INCARNATION", "Ack", "Ask", "Gossip", "Message", "News", "Outgoing", "PeerState", "Ping", "Swim", "SwimSettings"]
+__all__ = ["MAX_INCARNATION", "Ack", "Ask", "Bounds", "Gossip", "Message", "News", "Outgoing", "PeerState", "Ping", "Swim", "SwimSettings"]
 
 _MAX_LATE = 64
 
@@ -63,6 +63,7 @@ class Swim:
         rtt_s: returns the round trip to a member in seconds; `None` if unknown.
         on_rtt: called with each measurement, in seconds.
         settings: the pace.
+        now_s: returns the cloud's agreed time in seconds since 1970, which bounds the incarnation numbers.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Swim:
     rtt_s: Callable[[str], float | None] = lambda _name: None
     on_rtt: Callable[[str, float], None] = lambda _name, _rtt: None
     settings: SwimSettings = field(default_factory=SwimSettings)
+    now_s: Callable[[], int] = lambda: MAX_INCARNATION
 
     def __post_init__(self) -> None:
         self.incarnation = 0
@@ -296,7 +298,7 @@ class Swim:
             return []
         if not probe.helped:
             return self._ask_others(probe.target, now)
-        if peer.incarnation == MAX_INCARNATION:  # no member would adopt a suspicion, so the opinions would differ for ever
+        if peer.incarnation > Bounds.at(self.now_s()).accused:  # no member would adopt a suspicion now, so the opinions would differ
             return []
         return [] if probe.alive else self._spread(News(probe.target, PeerState.SUSPECT, peer.incarnation), now)
 
@@ -339,8 +341,9 @@ class Swim:
 
     def _learn(self, sender: str, news: News, now: float) -> Outgoing:
         peer = self._peers.get(news.name)
-        if peer is None or (news.state is not PeerState.ALIVE and news.incarnation == MAX_INCARNATION):
-            return []  # nobody could contradict the greatest number, so that a member which lies would silence another for ever
+        bounds = Bounds.at(self.now_s())
+        if peer is None or news.incarnation > (bounds.alive if news.state is PeerState.ALIVE else bounds.accused):
+            return []
         if news.rank <= (peer.incarnation, peer.state) and (peer.known or self._rings is None):
             if (waiting := self._outbox.get(news.name)) is not None and waiting[0] == news:
                 waiting[1].add(sender)
@@ -353,12 +356,15 @@ class Swim:
 
     def _answer(self, sender: str, news: News) -> Outgoing:
         """Contradict an opinion about this site itself that it is suspected or dead."""
+        bounds = Bounds.at(self.now_s())
+        if news.incarnation > (bounds.alive if news.state is PeerState.ALIVE else bounds.answered):
+            return []  # a lie, which no other member has accepted
         if news.state is PeerState.ALIVE:
             self._set_incarnation(max(self.incarnation, news.incarnation))  # this site was restarted
             return []
         if news.incarnation < self.incarnation:  # the sender missed the contradiction
             return [(sender, Gossip((self._own(),)))]
-        self._set_incarnation(min(news.incarnation + 1, MAX_INCARNATION))
+        self._set_incarnation(news.incarnation + 1)
         return self._tell_all(self._own())
 
     def _own(self) -> News:

@@ -9,6 +9,43 @@ MAX_INCARNATION = (1 << 32) - 1
 """The greatest incarnation number."""
 
 
+LEAST_ALLOWED = 1 << 20
+"""An incarnation number up to which each is allowed at any time, so that a member with a wrong clock refuses none of a cloud in order."""
+
+CLOCKS_APART = 300
+"""Greatest difference between the clocks of two members, in seconds, for which the bounds of incarnation numbers are made."""
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """The incarnation numbers that a member accepts at a time.
+
+    A member increases its number by one to contradict an opinion. As the bounds are the seconds since 1970, no honest member comes near to
+    them. They stop a member that lies from using up the numbers of another one: after the greatest number, neither a suspicion nor its
+    contradiction would be possible. A contradiction has a greater bound than the opinion that it contradicts, by more than the clocks of
+    members are apart. So each member accepts it.
+
+    Attributes:
+        accused: the greatest number with which another member may be called suspected or dead.
+        answered: the greatest number of such an opinion that a member contradicts.
+        alive: the greatest number with which a member may be called alive.
+    """
+
+    accused: int
+    answered: int
+    alive: int
+
+    @classmethod
+    def at(cls, now_s: int) -> Bounds:
+        """Return the bounds at a time.
+
+        Args:
+            now_s: seconds since 1970.
+        """
+        accused = min(max(now_s, LEAST_ALLOWED), MAX_INCARNATION - 1 - 3 * CLOCKS_APART)
+        return cls(accused, accused + CLOCKS_APART, accused + 3 * CLOCKS_APART)
+
+
 class PeerState(enum.IntEnum):
     """The group's opinion of a member; of two opinions with the same incarnation number, that with the greater value overrides."""
 
@@ -24,7 +61,7 @@ class News:
     Attributes:
         name: the member's name.
         state: the opinion.
-        incarnation: a number that only the member itself increases, to contradict an opinion.
+        incarnation: a number that only the member itself increases, to contradict an opinion; for the bounds of it see `Bounds`.
     """
 
     name: str

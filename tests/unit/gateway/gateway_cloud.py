@@ -313,6 +313,7 @@ class Site:
             zones.attach(application)
             launches.attach(application)
             handoffs.attach(application)
+            edge.attach(application)
 
         bases = OverlayBases(self.sites, self.parts.get("bringer") or NoBringer(), launches)
         edge = edge_apis(self.options, self.sites, zones, self.gateway.answer, launches.holding)

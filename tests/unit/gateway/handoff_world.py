@@ -12,8 +12,8 @@ from contextlib import suppress
 from typing import Any
 
 from atoll.gateway.handoffs.failures import HandoffRefused
-from atoll.gateway.handoffs.incoming import Incoming, Look, settle_all
-from atoll.gateway.handoffs.journal import ENDED, Arrival, Departure, Journal, Leaving
+from atoll.gateway.handoffs.incoming import Incoming, Look
+from atoll.gateway.handoffs.journal import ENDED, Arrival, Arriving, Departure, Journal, Leaving
 from atoll.gateway.handoffs.outgoing import Outgoing, Parts, PeerAnswer, Sent
 from atoll.gateway.request.call import Unreachable
 
@@ -39,6 +39,7 @@ class World:
         self.locked = False
         self.arrived: set[str] = set()
         self.offered = False
+        self.was_taken = False
         self.refusal = ""
         self.fails = False
         self.cut = False
@@ -53,6 +54,28 @@ class World:
     async def kill(self) -> None:
         """Kill both gateways; their journals stay."""
         await self.incoming.stop()
+
+    def back_up(self, side: str) -> dict[str, Any]:
+        """Return the state of a site (`here` or `there`) as a back-up has it: the journal, its server and its disks."""
+        journal = self.journal_here if side == "here" else self.journal_there
+        records = journal.departures(), journal.arrivals()
+        return {"records": records, "server": getattr(self, side), "disks": (set(self.arrived), self.offered, self.was_taken)}
+
+    def restore(self, side: str, copy: dict[str, Any], *, whole: bool) -> None:
+        """Restore the journal of a site whose gateway was killed; with `whole` also its server and disks."""
+        journal = Journal()
+        for departure in copy["records"][0]:
+            journal.depart(departure)
+        for arrival in copy["records"][1]:
+            journal.arrive(arrival)
+        old = getattr(self, f"journal_{side}")
+        setattr(self, f"journal_{side}", journal)
+        old.close()
+        if whole:
+            setattr(self, side, copy["server"])
+            if side == "there":
+                arrived, self.offered, self.was_taken = copy["disks"]
+                self.arrived = set(arrived)
 
     async def _sleep(self, _seconds: float) -> None:
         self.steps.append("sleep")
@@ -98,7 +121,7 @@ class World:
         """Have nova-compute take the disk, and start the server if it gets it."""
         if self.there == "building":
             self.there = "runs" if self.offered and not self.fails else "error"
-            self.offered = False
+            self.was_taken, self.offered = self.was_taken or self.offered, False
             assert len(self.runs) <= 1
 
     async def delete(self, _arrival: Arrival) -> None:
@@ -114,6 +137,9 @@ class World:
         if disk in self.arrived:
             self.arrived.discard(disk)
             self.offered = True
+
+    def taken(self, _arrival: Arrival) -> bool:
+        return self.was_taken
 
     def withdraw(self, _arrival: Arrival) -> None:
         self.offered = False
@@ -137,7 +163,9 @@ class World:
         if self.departure.state not in {*ENDED, Leaving.COPYING}:
             with suppress(Unreachable):
                 await self.outgoing.settle("h")
-        await settle_all(self.incoming)
+        for arrival in self.incoming.unsettled():
+            with suppress(Unreachable):
+                await self.incoming.settle(arrival)
 
 
 class Here:
@@ -164,6 +192,9 @@ class Here:
 
     async def delete(self, _departure: Departure) -> None:
         await self.world.step("delete here", lambda: setattr(self.world, "here", "gone"))
+
+    async def exists(self, _departure: Departure) -> bool:
+        return self.world.here != "gone"
 
 
 class Disk:
@@ -200,26 +231,35 @@ class Link:
         await self.world.step(f"answer {name}")
         return done
 
+    @staticmethod
+    def _asked(departure: Departure) -> Arrival:
+        return Arrival(departure.id, departure.server, departure.project, "here", {})
+
     async def prepare(self, departure: Departure, token: str) -> None:
-        arrival = Arrival(departure.id, departure.server, departure.project, "here", {})
-        await self._carried("prepare", lambda: self.world.incoming.prepare(arrival, token))
+        await self._carried("prepare", lambda: self.world.incoming.prepare(self._asked(departure), token))
+
+    async def _answered(self, name: str, ask: Callable[[], Awaitable[Arrival | None]]) -> PeerAnswer:
+        """Return the destination's answer as `PeerClient` and `PeerApi` do."""
+
+        async def answered() -> PeerAnswer:
+            try:
+                found = await ask()
+            except HandoffRefused as refused:
+                if refused.status != 404:
+                    raise Unreachable("there", str(refused)) from refused
+                return PeerAnswer(Arriving.REFUSED, str(refused))
+            return PeerAnswer(Arriving.REFUSED, "no record") if found is None else PeerAnswer(found.state, found.reason, dict(found.result))
+
+        return await self._carried(name, answered)
 
     async def commit(self, departure: Departure, token: str) -> PeerAnswer:
-        async def committed() -> PeerAnswer:
-            try:
-                found = await self.world.incoming.commit(departure.id, "here", departure.disk, token)
-            except HandoffRefused as refused:
-                return PeerAnswer("refused", str(refused))
-            return PeerAnswer(found.state, found.reason, dict(found.result))
-
-        return await self._carried("commit", committed)
+        return await self._answered("commit", lambda: self.world.incoming.commit(self._asked(departure), departure.disk, token))
 
     async def revoke(self, departure: Departure) -> PeerAnswer:
-        async def revoked() -> PeerAnswer:
-            found = self.world.incoming.revoke(departure.id, "here")
-            return PeerAnswer("refused", "no record") if found is None else PeerAnswer(found.state, found.reason, dict(found.result))
+        return await self._answered("revoke", lambda: self.world.incoming.revoke(self._asked(departure)))
 
-        return await self._carried("revoke", revoked)
+    async def shown(self, departure: Departure) -> PeerAnswer:
+        return await self._answered("shown", lambda: self.world.incoming.shown(self._asked(departure)))
 
     async def forget(self, departure: Departure) -> None:
         async def forgotten() -> None:

@@ -14,14 +14,17 @@ from edge_cloud import OWN, Ask, run
 from gateway_cloud import Cloud
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 from test_edge_optimal import FLAVORS, LARGE, SMALL
 
 from atoll.gateway.door.limits import Limits
+from atoll.gateway.edge import zone_owner
 from atoll.gateway.edge.applications import MANIFEST, PACKAGE
 from atoll.gateway.edge.instances import APP, APP_PORT, APP_PROVIDER
 from atoll.gateway.edge.launcher import NETWORK
 from atoll.gateway.edge.manifest import parse, stored
 from atoll.gateway.edge.problem import Problem
+from atoll.gateway.request.call import Call, Reply, to_gateway
 from atoll.identifiers import edge_zone
 
 ROOT = "/edge-application-management/v0.1alpha1"
@@ -169,6 +172,75 @@ def test_same_instance_requested_twice_at_the_same_time_is_made_once(tmp_path: P
         answers = await asyncio.gather(*(ask("POST", "/appinstances", wanted("brest")) for _ in range(4)))
         assert sorted(answer[0] for answer in answers) == [202, 409, 409, 409]
         assert len(cloud["brest"].services.servers) == 1
+
+    run(tmp_path, ROOT, test, prepare=prepare)
+
+
+def test_same_instance_requested_at_several_gateways_at_the_same_time_is_made_once(tmp_path: Path) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        await submitted(ask)
+        sites = ("brest", "metz", "pau", "brest", "metz")
+        answers = await asyncio.gather(*(ask("POST", "/appinstances", wanted("pau"), site=site) for site in sites))
+        assert sorted(status for status, _body, _headers in answers if status != 503) in ([202, *[409] * more] for more in range(5))
+        assert {body["code"] for status, body, _headers in answers if status == 409} == {"ALREADY_EXISTS"}
+        (server,) = cloud["pau"].services.servers.values()
+        ((site, headers),) = [(site, answer[2]) for site, answer in zip(sites, answers, strict=True) if answer[0] == 202]
+        assert headers["Location"] == f"http://127.0.0.1:{cloud[site].public_port}{ROOT}/appinstances?appInstanceId={server['id']}"
+
+    run(tmp_path, ROOT, test, prepare=prepare)
+
+
+def test_zone_whose_gateway_is_of_an_earlier_version_is_served_by_the_clients(tmp_path: Path) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        await submitted(ask)
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(zone_owner, "PATH", "/atoll/unknown")
+            assert (await ask("POST", "/appinstances", wanted("pau")))[0] == 202
+        assert len(cloud["pau"].services.servers) == 1
+
+    run(tmp_path, ROOT, test, prepare=prepare)
+
+
+def test_answer_of_a_zones_gateway_reaches_the_client_only_in_the_form_of_the_standard(tmp_path: Path) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        await submitted(ask)
+        sites, said = cloud["brest"].sites, wanted("pau") | {"status": "instantiating", "appProvider": "Forest_Watch"}
+        heads = CIMultiDict({"Set-Cookie": "evil=1", "Location": "http://evil"})
+        send, answers = sites.send, {}
+
+        async def sent(site: str, call: Call, *rest: Any, **more: Any) -> Reply:
+            return answers.get(call.path) or await send(site, call, *rest, **more)
+
+        sites.send = sent
+        path = to_gateway("POST", zone_owner.PATH).path
+        answers[path] = Reply(202, heads, json.dumps(said | {"appInstanceId": UNKNOWN, "more": 1}).encode(), "pau")
+        status, body, headers = await ask("POST", "/appinstances", wanted("pau"))
+        assert (status, body["appInstanceId"], "more" in body, "Set-Cookie" in headers) == (202, UNKNOWN, False, False)
+        assert headers["Location"].endswith(f"?appInstanceId={UNKNOWN}")
+        for status, body in ((302, {"message": "m", "code": "c"}), (200, {}), (500, {}), (202, {})):
+            answers[path] = Reply(status, heads, json.dumps(body).encode(), "pau")
+            assert (await ask("POST", "/appinstances", wanted("pau")))[1]["code"] == "UNAVAILABLE"
+
+    run(tmp_path, ROOT, test, prepare=prepare)
+
+
+@pytest.mark.parametrize(
+    ("token", "zone", "status"),
+    [("", "pau", 401), ("nobody", "pau", 403), ("member", "metz", 404), ("other", "pau", 404), ("member", "pau", 202)],
+)
+def test_other_gateway_starts_instances_with_the_rights_of_its_client_alone(tmp_path: Path, token: str, zone: str, status: int) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        await submitted(ask)
+
+        def hidden(request: web.Request) -> web.Response | None:
+            return web.Response(status=404) if request.headers.get("X-Auth-Token") == "other" and DISK in request.path else None
+
+        for site in ("brest", "metz", "pau"):
+            cloud[site].services.refuse = hidden
+        call = to_gateway("POST", zone_owner.PATH, headers={"X-Auth-Token": token}).with_(json=wanted(zone))
+        reply = await cloud["brest"].sites.send("pau", call)
+        assert reply.status == status
+        assert len(cloud["pau"].services.servers) == (status == 202)
 
     run(tmp_path, ROOT, test, prepare=prepare)
 

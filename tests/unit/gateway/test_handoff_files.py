@@ -23,7 +23,7 @@ def test_pieces_follow_each_other_and_a_repeated_one_is_dropped(tmp_path):
 
 
 def test_disk_is_offered_once_and_withdrawn_unless_it_was_taken(tmp_path):
-    files = HandoffFiles(tmp_path)
+    files = HandoffFiles(tmp_path, tmp_path / "_base")
     state = files.states("h") / ("d" * 64)
     state.mkdir(parents=True)
     (state / "disk").write_bytes(b"disk")
@@ -41,7 +41,7 @@ def test_disk_is_offered_once_and_withdrawn_unless_it_was_taken(tmp_path):
 
 
 def test_no_name_of_a_state_leads_to_the_disk_of_another_server(tmp_path):
-    files = HandoffFiles(tmp_path / "cloudlet")
+    files = HandoffFiles(tmp_path / "cloudlet", tmp_path / "_base")
     files.states("h").mkdir(parents=True)
     victim = tmp_path / "instances" / "victim" / "disk"
     other = files.states("other") / ("e" * 64) / "disk"
@@ -56,7 +56,7 @@ def test_no_name_of_a_state_leads_to_the_disk_of_another_server(tmp_path):
 
 
 def test_newest_state_comes_first_and_the_others_go(tmp_path):
-    files = HandoffFiles(tmp_path)
+    files = HandoffFiles(tmp_path, tmp_path / "_base")
     for number, name in enumerate("abc"):
         path = files.states("h") / name
         path.mkdir(parents=True)

@@ -11,8 +11,8 @@ from multidict import CIMultiDict
 
 from atoll.gateway.handoffs.failures import HandoffRefused
 from atoll.gateway.handoffs.journal import Departure
-from atoll.gateway.handoffs.servers import ServersHere
-from atoll.gateway.request.call import Call, Reply
+from atoll.gateway.handoffs.servers import END_S, ServersHere
+from atoll.gateway.request.call import Call, Reply, Unreachable
 
 DEPARTURE = Departure("h", "s", "p", "nice", wish={"flavor": "f", "image": "i"})
 STOPPED = {
@@ -33,11 +33,13 @@ class Nova:
 
     def __init__(self, **changes: Any) -> None:
         self.server = STOPPED | changes
+        self.calls: list[Call] = []
 
     async def own_token(self, _service: str) -> str:
         return "own"
 
     async def send(self, site: str, call: Call, _timeout_s: float = 0) -> Reply:
+        self.calls.append(call)
         answers = {"servers": {"server": self.server}, "flavors": {"flavor": FLAVOR}, "limits": {"limits": {"absolute": {}}}}
         return Reply(200, CIMultiDict(), json.dumps(answers[call.path.split("/")[2]]).encode(), site)
 
@@ -61,3 +63,25 @@ def test_disk_that_is_larger_than_its_flavor_is_refused():
     asyncio.run(check(1 << 30))
     with pytest.raises(HandoffRefused, match="larger than the 1 GiB of the flavor tiny at paris"):
         asyncio.run(check((1 << 30) + 1))
+
+
+def test_lock_names_the_hand_off_for_administrators():
+    nova = Nova()
+    asyncio.run(ServersHere(nova, None).fence(DEPARTURE))
+    lock = nova.calls[0]
+    assert (lock.path, lock.value) == ("/v2.1/servers/s/action", {"lock": {"locked_reason": "hand-off h to nice"}})
+    assert lock.headers["OpenStack-API-Version"] == "compute 2.73"
+
+
+@pytest.mark.parametrize("wait", [ServersHere.restart, ServersHere.delete_departed])
+def test_wait_for_nova_is_bounded(wait):
+    now = 0.0
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    nova = Nova(**{"OS-EXT-STS:task_state": "image_uploading"})
+    with pytest.raises(Unreachable, match="within 180 s"):
+        asyncio.run(wait(ServersHere(nova, None, sleep, lambda: now), DEPARTURE))
+    assert END_S <= now <= END_S + 1

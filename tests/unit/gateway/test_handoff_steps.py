@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from handoff_world import DISK, Killed, World
@@ -206,14 +207,20 @@ def test_link_that_is_cut_during_the_last_copy_leaves_the_server_running_here():
 
 def test_another_site_can_neither_commit_nor_revoke():
     async def trial(world: World) -> None:
-        await world.incoming.prepare(Arrival("h", "s", "p", "here", {}), "token")
-        for ask in (lambda: world.incoming.revoke("h", "evil"), lambda: world.incoming.forget("h", "evil")):
+        ours, evil = Arrival("h", "s", "p", "here", {}), Arrival("h", "s", "p", "evil", {})
+        await world.incoming.prepare(ours, "token")
+        for ask in (world.incoming.revoke, world.incoming.shown):
             with pytest.raises(HandoffRefused):
-                ask()
+                await ask(evil)
         with pytest.raises(HandoffRefused):
-            await world.incoming.commit("h", "evil", "d" * 64, "token")
+            world.incoming.forget("h", "evil")
         with pytest.raises(HandoffRefused):
-            await world.incoming.prepare(Arrival("h", "other", "p", "here", {}), "token")
+            await world.incoming.commit(evil, "d" * 64, "token")
+        for other in (replace(ours, server="other"), replace(ours, project="other")):
+            with pytest.raises(HandoffRefused, match="one of another server"):
+                await world.incoming.prepare(other, "token")
+            with pytest.raises(HandoffRefused, match="one of another server"):
+                await world.incoming.revoke(other)
         assert world.journal_there.arrival("h").state == "prepared"
 
     run(World(), trial)
@@ -221,8 +228,9 @@ def test_another_site_can_neither_commit_nor_revoke():
 
 def test_disk_that_has_not_arrived_is_not_started():
     async def trial(world: World) -> None:
-        await world.incoming.prepare(Arrival("h", "s", "p", "here", {}), "token")
-        found = await world.incoming.commit("h", "here", "e" * 64, "token")
+        asked = Arrival("h", "s", "p", "here", {})
+        await world.incoming.prepare(asked, "token")
+        found = await world.incoming.commit(asked, "e" * 64, "token")
         assert (found.state, found.reason) == ("refused", "the server's disk has not arrived")
         assert world.there == ""
 
@@ -238,6 +246,6 @@ def test_copy_that_nobody_continues_is_given_up_and_can_not_be_committed_later()
         await world.outgoing.expire("h")
         assert (world.departure.state, world.here, world.arrived) == (Leaving.FAILED, "runs", set())
         with pytest.raises(HandoffRefused):
-            await world.incoming.commit("h", "here", DISK, "token")
+            await world.incoming.commit(Arrival("h", departure.server, "p", "here", {}), DISK, "token")
 
     run(World(), trial)

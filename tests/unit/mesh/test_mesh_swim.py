@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from atoll.mesh.swim import MAX_INCARNATION, Ack, Ask, Gossip, News, PeerState, Ping, Swim, SwimSettings
+from atoll.mesh.swim import MAX_INCARNATION, Ack, Ask, Bounds, Gossip, News, PeerState, Ping, Swim, SwimSettings
+from atoll.mesh.swim_messages import CLOCKS_APART, LEAST_ALLOWED
 
 
 class Cloud:
@@ -186,9 +187,59 @@ def test_round_trips_are_measured():
 def test_a_lie_about_us_is_contradicted_for_ever():
     site = Swim("a", random.Random(1), settings=SwimSettings())
     site.set_members(["b"])
-    for incarnation in (0, 7, MAX_INCARNATION):
+    accused = Bounds.at(MAX_INCARNATION).accused
+    for incarnation in (0, 7, accused):
         site.receive("b", Gossip((News("a", PeerState.DEAD, incarnation),)), 1.0)
-        assert incarnation < site.incarnation or site.incarnation == MAX_INCARNATION
+        assert site.incarnation == incarnation + 1
+    for state in PeerState:
+        site.receive("b", Gossip((News("a", state, MAX_INCARNATION),)), 1.0)
+        assert site.incarnation == accused + 1, "no other member believes this"
+
+
+NOW_S = 1_800_000_000
+
+
+def timed_cloud(apart_s: int = 0) -> Cloud:
+    """Return a cloud of five sites whose clocks are between `-apart_s / 2` and `apart_s / 2` seconds from the right time."""
+    cloud = Cloud(5)
+    for number, site in enumerate(cloud.sites.values()):
+        site.now_s = lambda off=(number - 2) * apart_s // 4: NOW_S + off + int(cloud.now)
+    cloud.run(30, cloud.all_reach)
+    return cloud
+
+
+def lie(cloud: Cloud, state: PeerState, incarnation: int) -> None:
+    """Have s4 tell the others, and s0 itself, about s0."""
+    for name in ("s0", "s1", "s2", "s3"):
+        cloud.send("s4", [(name, Gossip((News("s0", state, incarnation),)))])
+
+
+@pytest.mark.parametrize("apart_s", [0, CLOCKS_APART])
+def test_liar_can_neither_pin_a_member_as_dead_nor_use_up_its_incarnation_numbers(apart_s):
+    cloud = timed_cloud(apart_s)
+    honest = [site for name, site in cloud.sites.items() if name not in {"s0", "s4"}]
+    for second in range(40):
+        for ahead in range(-2, apart_s + 1200, 150):
+            lie(cloud, PeerState(second % 3), NOW_S + int(cloud.now) + ahead)
+        cloud.run(1)
+        assert all(site.state("s0") is PeerState.ALIVE for site in honest), second
+        assert cloud.sites["s0"].incarnation <= NOW_S + cloud.now + apart_s + 3 * CLOCKS_APART + 1
+    lie(cloud, PeerState.DEAD, MAX_INCARNATION)
+    lie(cloud, PeerState.ALIVE, MAX_INCARNATION)
+    cloud.down |= {"s0", "s4"}
+    cloud.run(3 * CLOCKS_APART + apart_s + 120)
+    assert all(site.state("s0") is PeerState.DEAD for site in honest), "when the liar is quiet, a dead member is found"
+    cloud.down.clear()
+    cloud.run(60, cloud.all_reach)
+    assert all(site.state("s0") is PeerState.ALIVE for site in honest)
+
+
+def test_clock_of_1970_refuses_no_number_of_a_cloud_in_order():
+    bounds = Bounds.at(0)
+    assert bounds.accused == LEAST_ALLOWED
+    assert bounds.accused < bounds.answered < bounds.alive <= MAX_INCARNATION
+    latest = Bounds.at(MAX_INCARNATION)
+    assert latest.accused < latest.answered < latest.alive < MAX_INCARNATION
 
 
 names = st.sampled_from(["a", "b", "c", "d", "stranger"])
@@ -232,9 +283,9 @@ def test_one_member_can_have_few_probes_under_way():
 def test_member_whose_incarnation_nobody_can_exceed_is_not_suspected():
     cloud = Cloud(4)
     cloud.run(30, cloud.all_reach)
-    lie = Gossip((News("s2", PeerState.ALIVE, MAX_INCARNATION),))
+    false = Gossip((News("s2", PeerState.ALIVE, Bounds.at(MAX_INCARNATION).alive),))
     for name in ("s0", "s1", "s2"):
-        cloud.send(name, cloud.sites[name].receive("s3", lie, cloud.now))
+        cloud.send(name, cloud.sites[name].receive("s3", false, cloud.now))
     cloud.down.add("s2")
     cloud.run(60)
     assert all(site.state("s2") is PeerState.ALIVE and not site.reachable("s2") for site in cloud.up), "each finds out for itself"

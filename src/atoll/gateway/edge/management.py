@@ -22,6 +22,7 @@ from atoll.gateway.edge.launcher import Launcher, network_of
 from atoll.gateway.edge.manifest import MOST_BYTES, parse
 from atoll.gateway.edge.problem import Problem, invalid
 from atoll.gateway.edge.user_services import UserServices
+from atoll.gateway.edge.zone_owner import ZoneOwner
 from atoll.gateway.options import Options
 from atoll.gateway.request.call import Reply, json_reply
 from atoll.gateway.request.headers import MISSING
@@ -53,6 +54,7 @@ class ApplicationManagement:
         self._services = services
         self._applications = Applications(services)
         self._launcher = Launcher(services)
+        self.owner = ZoneOwner(sites, self._start)
         self._creating: WeakValueDictionary[tuple[str, str, str], asyncio.Lock] = WeakValueDictionary()
         one = f"({ID.pattern})"
         rows: tuple[tuple[Any, ...], ...] = (
@@ -95,11 +97,33 @@ class ApplicationManagement:
     # Instances
 
     async def _instantiate(self, question: Question) -> Reply:
-        name, app, zone = _instance_fields(question.body)
+        _name, _app, zone = _instance_fields(question.body)
         network_of(question)
-        site = next((site for site in self._sites.everywhere() if edge_zone(self._options.cloud, site) == zone), None)
-        if site is None:
-            raise Problem(404, "there is no such edge cloud zone")
+        site = self._site_of(zone)
+        if site == self._options.site or (reply := await self.owner.ask(question, site)) is None:
+            return await self._create(question, site)
+        self._set_location(reply, reply.json()["appInstanceId"])
+        return reply
+
+    async def _start(self, question: Question) -> Reply:
+        """Start an instance in the zone of this site, for a client of another gateway.
+
+        Raises:
+            Problem: the request is refused.
+            Unreachable: a site that is needed does not answer.
+        """
+        if (site := self._site_of(_instance_fields(question.body)[2])) != self._options.site:
+            raise Problem(404, f"the zone of site {site} is not that of {self._options.site}")
+        return await self._create(question, site)
+
+    def _site_of(self, zone: str) -> str:
+        for site in self._sites.everywhere():
+            if edge_zone(self._options.cloud, site) == zone:
+                return site
+        raise Problem(404, "there is no such edge cloud zone")
+
+    async def _create(self, question: Question, site: str) -> Reply:
+        name, app, zone = _instance_fields(question.body)
         application = await self._applications.get(question, app)
         key = question.caller.project, app, site
         lock = self._creating.setdefault(key, asyncio.Lock())
@@ -115,9 +139,13 @@ class ApplicationManagement:
             "edgeCloudZoneId": zone,
         }
         reply = json_reply(202, body, self._options.site)
+        self._set_location(reply, identifier)
+        return reply
+
+    def _set_location(self, reply: Reply, identifier: str) -> None:
+        """Name the new instance at this gateway, which the client has asked."""
         base = f"http://{self._options.host}:{self._options.public_port}"
         reply.headers["Location"] = f"{base}{ROOT}/appinstances?appInstanceId={segment(identifier)}"
-        return reply
 
     async def _check_free(self, question: Question, app: str, site: str) -> None:
         """Check that the project has no instance of an application at a site.

@@ -18,6 +18,7 @@ from atoll.gateway.edge.optimal import OptimalDiscovery
 from atoll.gateway.edge.placement import Placement
 from atoll.gateway.edge.problem import problem_details
 from atoll.gateway.edge.user_services import GatewayAnswer, UserServices
+from atoll.gateway.edge.zone_owner import ZoneOwner
 from atoll.gateway.edge.zones import Zones
 from atoll.gateway.options import Options
 from atoll.gateway.request.call import Reply
@@ -39,10 +40,16 @@ class EdgeFronts:
     Attributes:
         camara: CAMARA's APIs.
         etsi: ETSI's APIs.
+        owner: starts instances in the zone of this site for other gateways.
     """
 
     camara: EdgeApis
     etsi: EdgeApis
+    owner: ZoneOwner
+
+    def attach(self, application: web.Application) -> None:
+        """Add the handlers of the peer port."""
+        self.owner.attach(application)
 
     async def answer(self, request: web.BaseRequest, door: Door) -> Reply:
         """Answer a request, also a wrong one; see `EdgeApis.answer`."""
@@ -70,4 +77,5 @@ def edge_apis(options: Options, sites: Sites, zones: Zones, answer: GatewayAnswe
     camara = [each for api in (simple, optimal, endpoints, management) for each in api.operations]
     placement = Placement(sites, zones, locator, services, holding)
     device = DeviceApplications(options, lists, placement)
-    return EdgeFronts(EdgeApis(options, sites, camara), EdgeApis(options, sites, device.operations, problem_details))
+    etsi = EdgeApis(options, sites, device.operations, problem_details)
+    return EdgeFronts(EdgeApis(options, sites, camara), etsi, management.owner)

@@ -12,9 +12,9 @@ import json
 import logging
 import re
 import struct
-import time
 import uuid
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,14 +26,17 @@ from atoll.gateway.edge import Door
 from atoll.gateway.faults import fault
 from atoll.gateway.handoffs.caller import project_of
 from atoll.gateway.handoffs.copying import Copying
+from atoll.gateway.handoffs.expiry import Expiry
 from atoll.gateway.handoffs.failures import HandoffRefused
 from atoll.gateway.handoffs.files import HandoffFiles
-from atoll.gateway.handoffs.incoming import LATE_S, Incoming, settle_all
-from atoll.gateway.handoffs.journal import ENDED, Arriving, Departure, Journal, Leaving
+from atoll.gateway.handoffs.incoming import LATE_S, Incoming
+from atoll.gateway.handoffs.journal import ENDED, Departure, Journal, Leaving
 from atoll.gateway.handoffs.outgoing import Outgoing, Parts
 from atoll.gateway.handoffs.peer_api import MOST_BYTES, PeerApi, Receiving
 from atoll.gateway.handoffs.peer_client import PeerClient
+from atoll.gateway.handoffs.room import require_room_to_leave
 from atoll.gateway.handoffs.servers import ServersHere, disk_of
+from atoll.gateway.handoffs.settling import Settling
 from atoll.gateway.options import Options
 from atoll.gateway.peer import peer_body
 from atoll.gateway.request import headers as heads
@@ -53,9 +56,6 @@ REQUESTS = "/atoll/handoff-requests"
 
 LOOK_EVERY_S = 5.0
 """Seconds between two attempts to continue hand-offs that nobody carries out."""
-
-EXPIRES_S = 86_400.0
-"""Seconds after which the files of an interrupted copy are deleted: they occupy as much as the server's disk."""
 
 _PATH = re.compile(r"/cloudlet/v1/servers/([0-9a-f-]{36})/handoff")
 _PASSED_S = 120.0
@@ -82,7 +82,7 @@ class Handoffs:
         self._sites = sites
         self._instances = options.data.parent / "instances"
         self.journal = Journal(options.data / "handoffs.db")
-        files = self._files = HandoffFiles(options.launch_images.parent)
+        files = HandoffFiles(options.launch_images.parent, self._instances / "_base")
         self._servers = ServersHere(sites, local)
         peers = PeerClient(sites)
         self._copying = Copying(files, peers, self._instances, options.tls / "key.pem")
@@ -97,6 +97,8 @@ class Handoffs:
         self._peer_api = PeerApi(sites, receiving)
         local.moved = self.moved
         self._runs: dict[str, asyncio.Task[Departure]] = {}
+        self._settling, self._arriving = Settling(), Settling()
+        self._expiry = Expiry(self.journal, files, self._incoming, self._begin_to_expire, self._busy)
 
     def attach(self, application: web.Application) -> None:
         """Add the handlers to the application of the peer port."""
@@ -112,27 +114,34 @@ class Handoffs:
         """Continue hand-offs that nobody carries out, as after a restart, until cancelled."""
         began = asyncio.get_running_loop().time()
         while True:
-            for departure in self.journal.open_departures():
-                if departure.state is not Leaving.COPYING and departure.id not in self._runs:
-                    try:
-                        await self._outgoing.settle(departure.id)
-                    except (Unreachable, HandoffRefused) as error:
-                        LOG.info("hand-off %s can't be settled now: %s", departure.id, error)
-            if asyncio.get_running_loop().time() - began > LATE_S:
-                await settle_all(self._incoming)
-            await self._expire()
+            try:
+                self._settle()
+                if asyncio.get_running_loop().time() - began > LATE_S:
+                    self._settle_arrivals()
+                self._expiry.once()
+            except Exception:  # the loop must go on: nothing else would ever continue these hand-offs
+                LOG.exception("the hand-offs can't be looked through")
             await asyncio.sleep(LOOK_EVERY_S)
 
-    async def _expire(self) -> None:
-        """Give up copies that were interrupted, and forget those of other sites, when they have been left alone for `EXPIRES_S`."""
-        now_s = time.time()
-        for departure in self.journal.open_departures():
-            interrupted = departure.state is Leaving.COPYING and departure.id not in self._runs
-            if interrupted and self._files.idle_s(departure.id, now_s) > EXPIRES_S:
-                await self._outgoing.expire(departure.id)
-        for arrival in self.journal.arrivals():
-            if arrival.state is Arriving.PREPARED and self._files.idle_s(arrival.id, now_s) > EXPIRES_S:
-                self._incoming.expire(arrival)
+    def _settle(self) -> None:
+        """Begin to continue the hand-offs from this site that nobody carries out."""
+        found = {each.id: each for each in self.journal.open_departures()}
+        self._settling.keep(found.keys())
+        for identifier, departure in found.items():
+            if departure.state is not Leaving.COPYING and not self._busy(identifier):
+                self._settling.begin(identifier, partial(self._outgoing.settle, identifier))
+
+    def _settle_arrivals(self) -> None:
+        """Begin to continue the hand-offs to this site that nobody waits for."""
+        self._arriving.keep({each.id for each in self.journal.open_arrivals()})
+        for arrival in self._incoming.unsettled():
+            self._arriving.begin(arrival.id, partial(self._incoming.settle, arrival))
+
+    def _begin_to_expire(self, identifier: str) -> None:
+        self._settling.begin(identifier, partial(self._outgoing.expire, identifier))
+
+    def _busy(self, identifier: str) -> bool:
+        return identifier in self._runs or self._settling.busy(identifier)
 
     async def stop(self) -> None:
         """Stop the hand-offs; the next process of the gateway continues them."""
@@ -140,7 +149,8 @@ class Handoffs:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self._incoming.stop()
+        for each in (self._settling, self._arriving, self._incoming):
+            await each.stop()
         self.journal.close()
 
     # Clients
@@ -224,7 +234,7 @@ class Handoffs:
     def _joined(self, client: ServiceClient, known: Departure, site: str) -> Reply:
         if known.site != site:
             raise HandoffRefused(f"the server is being handed off to {known.site} already")
-        if known.state is Leaving.COPYING and known.id not in self._runs:
+        if known.state is Leaving.COPYING and not self._busy(known.id):
             self._run(self.journal.move(known, Leaving.COPYING, reason=""), client.token)
         return self._shown(self.journal.departure(known.id))
 
@@ -235,6 +245,7 @@ class Handoffs:
         wish |= _sizes(disk_of(self._instances, server), self._instances / "_base")
         if (again := self.journal.latest(server)) is not None and again.state not in ENDED:  # a request at the same time
             return self._joined(client, again, site)
+        require_room_to_leave(self.journal.open_departures(), project, self._sites.here)
         departure = Departure(str(uuid.uuid4()), server, project, site, active=bool(wish["active"]), wish=wish)
         self.journal.depart(departure)
         LOG.info("%s: hand-off %s of server %s to %s begins", client.request_id, departure.id, server, site)
@@ -281,7 +292,7 @@ class Handoffs:
             "state": departure.state.value,
             "reason": departure.reason,
             "result": dict(departure.result),
-            "running": departure.id in self._runs,
+            "running": self._busy(departure.id),
             "progress": self._copying.progress.get(departure.id, {}),
         }
         return self._reply(200 if departure.state in ENDED else 202, body)
@@ -297,6 +308,7 @@ class _HereServers:
         self.fence = servers.fence
         self.restart = servers.restart
         self.delete = servers.delete_departed
+        self.exists = servers.exists
 
 
 def _server(request: web.BaseRequest) -> str:

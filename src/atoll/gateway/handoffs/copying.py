@@ -60,7 +60,7 @@ class Copying:
         """
         patience_s = PATIENCE_S if live else DOWN_S
         base = await self._base(departure)
-        made = await work(self._task(departure, base, live=live))
+        made = await work(self._task(departure, base, live=live), stopped=not live)
         self._note(departure, length=made["length"], sent=0)
         await self._send_file(departure, self._files.residue(departure.id), patience_s)
         await self._patient(lambda: self._peers.apply(departure, base, made["state"]), patience_s)

@@ -9,6 +9,7 @@ All are on one file system with Nova's instances, so that a disk is handed over 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -30,9 +31,11 @@ class HandoffFiles:
 
     Args:
         root: the directory of the cloudlet's files.
+        images: the directory of Nova's cache of images.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, images: Path) -> None:
+        self._images = images
         self._handoffs = root / "handoffs"
         self._arrivals = root / ARRIVALS
 
@@ -57,8 +60,14 @@ class HandoffFiles:
             return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)]
         return []
 
-    def idle_s(self, identifier: str, now_s: float) -> float:
-        """Return the seconds for which nothing of a hand-off has been written, or 0 if it has no files.
+    def identifiers(self) -> set[str]:
+        """Return the ids of the hand-offs that have a directory."""
+        with suppress(FileNotFoundError):
+            return {path.name for path in self._handoffs.iterdir()}
+        return set()
+
+    def idle_s(self, identifier: str, now_s: float) -> float | None:
+        """Return the seconds for which nothing of a hand-off has been written; `None` if it has no files.
 
         Args:
             identifier: the hand-off's id.
@@ -67,7 +76,7 @@ class HandoffFiles:
         with suppress(FileNotFoundError):
             paths = (self._handoffs / identifier, *(self._handoffs / identifier).rglob("*"))
             return now_s - max(path.stat().st_mtime for path in paths)
-        return 0.0
+        return None
 
     def keep_only(self, identifier: str, state: str) -> None:
         """Delete all states of a hand-off but one."""
@@ -93,6 +102,11 @@ class HandoffFiles:
         make_directory(self._arrivals)
         made.replace(self._offered(arrival))
         flush(self._arrivals)
+
+    def taken(self, arrival: Arrival) -> bool:
+        """Return whether nova-compute has taken the disk of a hand-off, which has another name in its cache for each hand-off."""
+        name = hashlib.sha1(arrival_file(arrival.server, arrival.id).encode(), usedforsecurity=False).hexdigest()
+        return (self._images / name).is_file()
 
     def withdraw(self, arrival: Arrival) -> None:
         """Take a disk away again, unless nova-compute has taken it."""

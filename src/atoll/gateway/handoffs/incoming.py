@@ -4,19 +4,23 @@ The source's requests are honoured only for hand-offs of that source, as its cer
 commit puts the disk into the place from which nova-compute takes it by one rename (`ArrivalDisks.offer`), and asks Nova for the server with
 the user's own token. `REFUSED` is final, and is recorded only when the server can't start any more: it was not committed; or the disk was
 withdrawn, or taken by a server that does not exist any more. A creation that Nova carries out after that finds no disk, and fails.
+
+The journal may be older than Nova's databases, if it alone was restored from a back-up. So Nova is asked before this site answers that the
+server will not start here: a server that Nova shows counts as committed. If this site has no record at all, and nova-compute has not taken
+the disk of this very hand-off, the server may be an older one. Then the answer decides nothing, and an administrator must.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from enum import StrEnum
 from typing import Any, Protocol
 
 from atoll.gateway.handoffs.failures import HandoffRefused
 from atoll.gateway.handoffs.journal import Arrival, Arriving, Journal
-from atoll.gateway.request.call import Unreachable
 
 LOG = logging.getLogger(__name__)
 
@@ -25,6 +29,9 @@ LOOK_S = 0.5
 
 ANSWER_S = 20.0
 """Seconds after which a commit is answered although the server is still being created."""
+
+START_S = 900.0
+"""Seconds after which nobody waits any more for a server that is being created; it is looked at now and then."""
 
 LATE_S = 90.0
 """Seconds for which a creation that was not answered may still reach Nova; only then a missing server was not created."""
@@ -68,6 +75,9 @@ class ArrivalDisks(Protocol):
     def offer(self, arrival: Arrival, disk: str) -> None:
         """Put the disk where nova-compute takes it for the server; once more is harmless."""
 
+    def taken(self, arrival: Arrival) -> bool:
+        """Return whether nova-compute has taken the disk of this hand-off."""
+
     def withdraw(self, arrival: Arrival) -> None:
         """Take the disk away again, unless nova-compute has taken it: then there is nothing to take away."""
 
@@ -83,71 +93,100 @@ class Incoming:
         server: the server at this site.
         disks: see `ArrivalDisks`.
         sleep: waits for a number of seconds.
+        clock: returns monotonic seconds.
     """
 
     def __init__(
-        self, journal: Journal, server: NewServer, disks: ArrivalDisks, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+        self,
+        journal: Journal,
+        server: NewServer,
+        disks: ArrivalDisks,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._journal = journal
         self._server = server
         self._disks = disks
         self._sleep = sleep
+        self._clock = clock
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._failed: dict[str, float] = {}  # the times at which creations ended without an answer of Nova
 
     async def prepare(self, arrival: Arrival, token: str) -> None:
         """Record a server that is to arrive, unless it is recorded already.
 
         Raises:
-            HandoffRefused: the user may not create it here, or the source says something else than before.
+            HandoffRefused: the user may not create it here, it is here, or the source says something else than before.
+            Unreachable: a service does not answer.
         """
-        known = self._known(arrival.id, arrival.site)
+        self._known(arrival)
         await self._server.check(arrival.wish, arrival.project, token)
-        if known is None:
+        if (await self._server.look(arrival))[0] is not Look.MISSING:
+            raise HandoffRefused(f"a server {arrival.server} is at this site already, and would be there twice: delete one of them first")
+        for other in self._journal.open_arrivals():
+            if other.server == arrival.server and other.id != arrival.id and other.state is Arriving.COMMITTED:
+                raise HandoffRefused("the server is arriving at this site by another hand-off")
+            if (other.server, other.site) == (arrival.server, arrival.site) and other.id != arrival.id:
+                self.expire(other)  # the source has given it up: a server leaves by one hand-off at a time
+        if self._known(arrival) is None:
             self._journal.arrive(arrival)
-        elif (known.server, known.project) != (arrival.server, arrival.project):
-            raise HandoffRefused("the hand-off is one of another server")
 
-    async def commit(self, identifier: str, site: str, disk: str, token: str) -> Arrival:
+    async def commit(self, asked: Arrival, disk: str, token: str) -> Arrival:
         """Have the server started, and return the record after at most `ANSWER_S`.
 
         Args:
-            identifier: the id of the hand-off.
-            site: the source, as its certificate proves.
+            asked: the hand-off, as the source names it; its site is the one that its certificate proves.
             disk: the digest of the server's disk.
             token: the user's token.
 
         Raises:
-            HandoffRefused: there is no such hand-off: nothing has started, and nothing will.
+            HandoffRefused: there is no such hand-off: nothing has started, and nothing will. With the status 409, this can't be decided.
+            Unreachable: Nova does not answer.
         """
-        arrival = self._known(identifier, site)
+        arrival = self._known(asked)
+        if arrival is None or (arrival.state is Arriving.PREPARED and not self._disks.has(arrival, disk)):
+            arrival = await self._checked(asked)
         if arrival is None:
             raise HandoffRefused("this site has no record of the hand-off", 404)
         if arrival.state is Arriving.PREPARED:
             if not self._disks.has(arrival, disk):
                 return self._refuse(arrival, "the server's disk has not arrived")
             arrival = self._journal.settle(arrival, Arriving.COMMITTED)
-        task = self._tasks.get(identifier)
+        task = self._tasks.get(arrival.id)
         if arrival.state is Arriving.COMMITTED and task is None:
             self._disks.offer(arrival, disk)
-            task = self._tasks[identifier] = asyncio.get_running_loop().create_task(self._start(arrival, token))
-            task.add_done_callback(lambda done: self._ended(identifier, done))
+            task = self._begin(arrival, self._start(arrival, token))
         if task is not None:
             await asyncio.wait({task}, timeout=ANSWER_S)
-        return self._known(identifier, site) or arrival
+        return self._known(asked) or arrival
 
-    def revoke(self, identifier: str, site: str) -> Arrival | None:
-        """Forbid the start of a server that was not committed, and return the record; `None` if there is none: then nothing can start."""
-        arrival = self._known(identifier, site)
+    async def revoke(self, asked: Arrival) -> Arrival | None:
+        """Forbid the start of a server that was not committed, and return the record; `None` if there is none: then nothing can start.
+
+        Raises:
+            HandoffRefused: as for `commit`.
+            Unreachable: Nova does not answer.
+        """
+        arrival = await self._checked(asked)
         if arrival is not None and arrival.state is Arriving.PREPARED:
             return self._refuse(arrival, "the hand-off was revoked")
         return arrival
 
+    async def shown(self, asked: Arrival) -> Arrival | None:
+        """Return the record of a hand-off; `None` if there is none, and no server.
+
+        Raises:
+            HandoffRefused: as for `commit`.
+            Unreachable: Nova does not answer.
+        """
+        return await self._checked(asked)
+
     def forget(self, identifier: str, site: str) -> None:
-        """Remove the record of a hand-off that has ended, and its files."""
-        arrival = self._known(identifier, site)
+        """Remove the record of a hand-off of a source that has ended, and its files."""
+        arrival = self._known(Arrival(identifier, "", "", site, {}))
         if arrival is not None and arrival.state in {Arriving.STARTED, Arriving.REFUSED}:
             self._disks.drop(arrival)
-            self._journal.forget(identifier)
+            self._journal.forget(arrival.id)
 
     async def settle(self, arrival: Arrival) -> None:
         """Continue a committed hand-off whose creation nobody waits for, as after a restart of the gateway; to be called after `LATE_S`.
@@ -156,7 +195,10 @@ class Incoming:
             Unreachable: Nova does not answer.
         """
         if arrival.state is Arriving.COMMITTED and arrival.id not in self._tasks:
-            await self._conclude(arrival, await self._server.look(arrival), "the gateway was restarted before Nova had the request")
+            await self._begin(arrival, self._again(arrival))
+
+    async def _again(self, arrival: Arrival) -> None:
+        await self._conclude(arrival, await self._server.look(arrival), "Nova has no record of the server")
 
     def expire(self, arrival: Arrival) -> None:
         """Forget a hand-off that its source has left alone, and its files; a later commit is refused, because there is no record."""
@@ -165,8 +207,11 @@ class Incoming:
             self._journal.forget(arrival.id)
 
     def unsettled(self) -> list[Arrival]:
-        """Return the committed hand-offs that nobody waits for."""
-        return [each for each in self._journal.arrivals() if each.state is Arriving.COMMITTED and each.id not in self._tasks]
+        """Return the committed hand-offs that nobody waits for, and whose creation can't reach Nova any more."""
+        committed = [each for each in self._journal.open_arrivals() if each.state is Arriving.COMMITTED]
+        self._failed = {each.id: self._failed[each.id] for each in committed if each.id in self._failed}
+        late = self._clock() - LATE_S
+        return [each for each in committed if each.id not in self._tasks and self._failed.get(each.id, late) <= late]
 
     async def stop(self) -> None:
         """Cancel the waits for servers that are being created."""
@@ -175,11 +220,47 @@ class Incoming:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _known(self, identifier: str, site: str) -> Arrival | None:
-        found = self._journal.arrival(identifier)
-        if found is not None and found.site != site:
+    def _known(self, asked: Arrival) -> Arrival | None:
+        """Return the record of a hand-off; `None` if there is none.
+
+        Args:
+            asked: the hand-off, as the source names it; an earlier version of Atoll does not name the server.
+
+        Raises:
+            HandoffRefused: it is one of another source, or of another server than the source says.
+        """
+        found = self._journal.arrival(asked.id)
+        if found is not None and found.site != asked.site:
             raise HandoffRefused("this site has no record of the hand-off", 404)
+        if found is not None and asked.server and (found.server, found.project) != (asked.server, asked.project):
+            raise HandoffRefused("the hand-off is one of another server")
         return found
+
+    async def _checked(self, asked: Arrival) -> Arrival | None:
+        """Return the record of a hand-off, after Nova has shown whether its server exists; `None` if there is neither.
+
+        Raises:
+            HandoffRefused: Nova has the server, and there is no record.
+            Unreachable: Nova does not answer.
+        """
+        arrival = self._known(asked)
+        if not asked.server or (arrival is not None and arrival.state is not Arriving.PREPARED):
+            return arrival
+        look, _facts = await self._server.look(asked)
+        arrival = self._known(asked)  # a commit may have come in between
+        if look is Look.MISSING or (arrival is not None and arrival.state is not Arriving.PREPARED):
+            return arrival
+        if arrival is None and not self._disks.taken(asked):
+            LOG.warning("hand-off %s of server %s from %s is not recorded, but the server is here", asked.id, asked.server, asked.site)
+            why = f"it has a server {asked.server}, but no record of the hand-off, as after a restore"
+            raise HandoffRefused(f"{why}: an administrator must delete one of both")
+        LOG.warning("hand-off %s: the server %s is here, and the journal is older: it is taken as committed", asked.id, asked.server)
+        return self._journal.settle(arrival or asked, Arriving.COMMITTED)
+
+    def _begin(self, arrival: Arrival, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._tasks[arrival.id] = asyncio.get_running_loop().create_task(work)
+        task.add_done_callback(lambda done: self._ended(arrival.id, done))
+        return task
 
     def _ended(self, identifier: str, task: asyncio.Task[None]) -> None:
         self._tasks.pop(identifier, None)
@@ -193,14 +274,15 @@ class Incoming:
             Unreachable: Nova does not answer; `settle` continues.
         """
         look, facts = await self._server.look(arrival)
-        reason = "Nova has no record of the server"
+        reason, until = "Nova has no record of the server", self._clock() + START_S
         if look is Look.MISSING:
+            self._failed[arrival.id] = self._clock()
             try:
                 await self._server.create(arrival, token)
             except HandoffRefused as refused:
                 reason = str(refused)
             look, facts = await self._server.look(arrival)
-        while look is Look.BUILDING:
+        while look is Look.BUILDING and self._clock() < until:
             await self._sleep(LOOK_S)
             look, facts = await self._server.look(arrival)
         await self._conclude(arrival, (look, facts), reason)
@@ -238,12 +320,3 @@ class Incoming:
         refused = self._journal.settle(arrival, Arriving.REFUSED, reason=reason)
         self._disks.drop(arrival)
         return refused
-
-
-async def settle_all(incoming: Incoming) -> None:
-    """Continue all committed hand-offs that nobody waits for, once."""
-    for arrival in incoming.unsettled():
-        try:
-            await incoming.settle(arrival)
-        except Unreachable as error:
-            LOG.info("hand-off %s can't be settled now: %s", arrival.id, error)

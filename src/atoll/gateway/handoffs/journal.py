@@ -111,6 +111,7 @@ class Arrival:
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS departure (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, record TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS arrival (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, record TEXT NOT NULL);
+CREATE INDEX IF NOT EXISTS arrival_state ON arrival (json_extract(record, '$.state'));
 CREATE INDEX IF NOT EXISTS departure_server ON departure (json_extract(record, '$.server'));
 """
 
@@ -120,6 +121,17 @@ DELETE FROM departure WHERE number IN (
     ORDER BY number DESC LIMIT -1 OFFSET ?)
 """
 """Deletes the ended hand-offs of a server but the newest."""
+
+_DELETE_REFUSED = """
+DELETE FROM arrival WHERE number IN (
+    SELECT number FROM arrival WHERE json_extract(record, '$.state') = ? AND json_extract(record, '$.site') = ?
+    ORDER BY number DESC LIMIT -1 OFFSET ?)
+"""
+"""Deletes the refused hand-offs of a source but the newest."""
+
+MOST_REFUSED = 64
+"""Greatest number of refused hand-offs of one source that are kept: a source that lies never asks to forget one, and may have any number
+refused. The answer for one without a record is the same."""
 
 MOST_ENDED = 4
 """Greatest number of ended hand-offs of one server that are kept: a user can have a server refused as often as the user likes."""
@@ -190,9 +202,13 @@ class Journal:
     # At the destination
 
     def arrive(self, arrival: Arrival) -> None:
-        """Record a hand-off at the destination, anew or changed."""
+        """Record a hand-off at the destination, anew or changed; of one that has ended, without the description of the server."""
+        if arrival.state in {Arriving.STARTED, Arriving.REFUSED}:
+            arrival = replace(arrival, wish={})
         statement = "INSERT INTO arrival (id, record) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record"
         self._database.execute(statement, (arrival.id, json.dumps(asdict(arrival))))
+        if arrival.state is Arriving.REFUSED:
+            self._database.execute(_DELETE_REFUSED, (Arriving.REFUSED, arrival.site, MOST_REFUSED))
 
     def settle(self, arrival: Arrival, state: Arriving, **changes: Any) -> Arrival:
         """Record that a hand-off has reached a state, and return it."""
@@ -203,6 +219,11 @@ class Journal:
     def arrivals(self) -> list[Arrival]:
         """Return all hand-offs of servers that arrive or have arrived, the oldest first."""
         return self._arrivals("SELECT record FROM arrival ORDER BY number")
+
+    def open_arrivals(self) -> list[Arrival]:
+        """Return the hand-offs of servers that arrive and have not ended, the oldest first."""
+        statement = "SELECT record FROM arrival WHERE json_extract(record, '$.state') IN (?, ?) ORDER BY number"
+        return self._arrivals(statement, Arriving.PREPARED, Arriving.COMMITTED)
 
     def arrival(self, identifier: str) -> Arrival | None:
         """Return the hand-off with an id; `None` if this site has no record of it."""

@@ -8,6 +8,9 @@ Each step is recorded before its effect (`journal`). The server runs at one site
   been stopped and locked.
 
 If the destination can't be asked in `COMMITTING`, the server stays stopped until it can be.
+
+The journal may have been restored from a back-up, and be older than the facts. So a gateway that was started again (`settle`) asks the
+destination in every state before it starts or deletes the server.
 """
 
 from __future__ import annotations
@@ -84,6 +87,9 @@ class ServerHere(Protocol):
     async def delete(self, departure: Departure) -> None:
         """Delete the server, and return when it is gone; once more is harmless."""
 
+    async def exists(self, departure: Departure) -> bool:
+        """Return whether the server is at this site."""
+
 
 class Destination(Protocol):
     """The requests to the destination's gateway; each raises `Unreachable` if its outcome is unknown."""
@@ -96,6 +102,9 @@ class Destination(Protocol):
 
     async def revoke(self, departure: Departure) -> PeerAnswer:
         """Forbid the start of the server, unless it was committed; once more is harmless."""
+
+    async def shown(self, departure: Departure) -> PeerAnswer:
+        """Return the destination's state of the hand-off; `REFUSED` also if the destination has neither a record of it nor the server."""
 
     async def forget(self, departure: Departure) -> None:
         """Have the record of the hand-off removed."""
@@ -194,14 +203,46 @@ class Outgoing:
         A server that was fenced and not committed is started again. A committed one is revoked, unless the destination has gone on.
 
         Raises:
-            Unreachable: the destination or a service of this site does not answer.
+            Unreachable: the destination or a service of this site does not answer, or the destination can't decide; a committed hand-off
+                has the reason.
         """
         departure = self._journal.departure(identifier)
-        if departure.state in {Leaving.FENCING, Leaving.FENCED}:
-            self._journal.move(departure, Leaving.RETURNING, reason="")
-        elif departure.state is Leaving.COMMITTING:
-            self._note(departure, await self._parts.destination.revoke(departure))
-        elif departure.state in {Leaving.STARTED, Leaving.RETURNING}:
+        destination = self._parts.destination
+        if departure.state is Leaving.COMMITTING:
+            try:
+                self._note(departure, await destination.revoke(departure))
+            except Unreachable as error:
+                if departure.reason != str(error):
+                    self._journal.move(departure, Leaving.COMMITTING, reason=str(error))
+                raise
+        elif departure.state is Leaving.STARTED:
+            await self._confirm(departure, await destination.shown(departure))
+        elif departure.state not in {*ENDED, Leaving.COPYING}:
+            answer = await destination.shown(departure)
+            if answer.state in {Arriving.STARTED, Arriving.COMMITTED}:
+                LOG.warning(
+                    "hand-off %s is %s, but %s at %s: this journal is older", identifier, departure.state, answer.state, departure.site
+                )
+                self._journal.move(departure, Leaving.COMMITTING, reason="")
+            elif departure.state is not Leaving.RETURNING:
+                self._journal.move(departure, Leaving.RETURNING, reason="")
+            else:
+                await self._end(departure)
+
+    async def _confirm(self, departure: Departure, answer: PeerAnswer) -> None:
+        """Delete a server that has started at the destination; keep it if the destination has it no more, because it is the only one then.
+
+        Raises:
+            Unreachable: the destination has not decided.
+        """
+        if answer.state is Arriving.STARTED:
+            await self._end(departure)
+        elif answer.state is not Arriving.REFUSED:
+            raise Unreachable(departure.site, f"its state of the hand-off is {answer.state}, and was started before")
+        elif await self._parts.server.exists(departure):
+            reason = f"{departure.site} had started the server, and has it no more"
+            self._journal.move(departure, Leaving.RETURNING, reason=reason, result={})
+        else:
             await self._end(departure)
 
     async def expire(self, identifier: str) -> None:
@@ -245,7 +286,7 @@ class Outgoing:
     def _note(self, departure: Departure, answer: PeerAnswer) -> None:
         """Record the destination's answer to a commit or a revocation; `COMMITTED` and `PREPARED` change nothing."""
         if answer.state is Arriving.STARTED:
-            self._journal.move(departure, Leaving.STARTED, result=answer.result)
+            self._journal.move(departure, Leaving.STARTED, reason="", result=answer.result)
         elif answer.state is Arriving.REFUSED:
             self._journal.move(departure, Leaving.RETURNING, reason=answer.reason or "the hand-off was interrupted")
 
@@ -264,7 +305,12 @@ class Outgoing:
     async def _give_up(self, departure: Departure, reason: str) -> None:
         """End a hand-off whose server is here and was never committed, or whose commitment the destination has refused."""
         with suppress(Unreachable):
-            await self._parts.destination.revoke(departure)
+            answer = await self._parts.destination.revoke(departure)
+            if answer.state in {Arriving.STARTED, Arriving.COMMITTED}:  # it was never committed, so this journal is older
+                reason = f"{departure.site} has started the server by this hand-off already, of which this site has an older record"
+                await self._parts.residues.drop(departure)
+                self._journal.move(departure, Leaving.FAILED, reason=reason)
+                return
         await self._clean(departure)
         self._journal.move(departure, Leaving.FAILED, reason=reason)
 

@@ -13,11 +13,12 @@ import json
 import logging
 import re
 import shutil
-from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from weakref import WeakValueDictionary
 
 from aiohttp import web
 
@@ -30,6 +31,7 @@ from atoll.gateway.handoffs.files import HandoffFiles, append
 from atoll.gateway.handoffs.incoming import Incoming
 from atoll.gateway.handoffs.journal import Arrival, Arriving, Journal
 from atoll.gateway.handoffs.peer_client import PATH
+from atoll.gateway.handoffs.room import require_room_to_arrive
 from atoll.gateway.handoffs.worker import work
 from atoll.gateway.peer import PEER, peer_body
 from atoll.gateway.request.call import Unreachable
@@ -42,8 +44,8 @@ LOG = logging.getLogger(__name__)
 MOST_BYTES = 1 << 20
 """Greatest size of a request's body in bytes: one piece of a residue."""
 
-MOST_ARRIVING = 16
-"""Greatest number of hand-offs from one site that have not ended: each occupies space."""
+MOST_WISH = 1 << 18
+"""Greatest size of the description of a server in bytes: Nova's greatest user data and metadata have about 160 kB."""
 
 SPARE_BYTES = 100_000_000
 """Bytes that stay free on the file system, for the site's databases."""
@@ -91,13 +93,14 @@ class PeerApi:
         self._bringer = parts.bringer
         self._images = parts.images
         self._certificate_of = parts.certificate_of
-        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._preparing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._preparing = asyncio.Lock()
 
     def attach(self, application: web.Application) -> None:
         """Add the handlers to the application of the peer port."""
         router = application.router
         router.add_post(f"{PATH}/{{id}}", self._handler(self._prepare))
+        router.add_get(f"{PATH}/{{id}}", self._handler(self._shown))
         router.add_get(f"{PATH}/{{id}}/states", self._handler(self._states))
         router.add_post(f"{PATH}/{{id}}/begin", self._handler(self._begin))
         router.add_put(f"{PATH}/{{id}}/residue", self._handler(self._residue))
@@ -126,6 +129,8 @@ class PeerApi:
         return handle
 
     async def _prepare(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
+        if len(body) > MOST_WISH:
+            raise HandoffRefused("the description of the server is too large", 413)
         said, token, site = json.loads(body), request.headers.get("X-Auth-Token", ""), request[PEER]
         arrival = Arrival(identifier, str(said["server"]), str(said["project"]), site, dict(said["wish"]))
         if not is_uuid(arrival.server) or len(arrival.server) != 36:  # without hyphens, it would be another server for Nova
@@ -133,8 +138,10 @@ class PeerApi:
         client = ServiceClient(self._sites, token, request_id(None))
         if await project_of(self._sites, client) != arrival.project:
             raise HandoffRefused("the token is one of another project than the server", 403)
+        if self._journal.arrival(identifier) is None:
+            require_room_to_arrive(self._journal.open_arrivals(), arrival, self._sites.here)  # before an image is brought for it
         await self._bring_image(client, str(arrival.wish["image"]))
-        async with self._preparing[site]:  # so that requests at the same time are counted
+        async with self._preparing:  # so that requests at the same time are counted
             if self._journal.arrival(identifier) is None:
                 self._require_room(arrival)
             try:
@@ -145,9 +152,7 @@ class PeerApi:
         return {"states": self._files.held(identifier)}
 
     def _require_room(self, arrival: Arrival) -> None:
-        waiting = [each for each in self._journal.arrivals() if each.site == arrival.site and each.state is Arriving.PREPARED]
-        if len(waiting) >= MOST_ARRIVING:
-            raise HandoffRefused(f"{self._sites.here} already takes {MOST_ARRIVING} servers of {arrival.site}: try again later", 429)
+        require_room_to_arrive(self._journal.open_arrivals(), arrival, self._sites.here)
         needed = 2 * int(arrival.wish["occupied_bytes"])
         free = shutil.disk_usage(self._files.directory(arrival.id)).free
         if free < needed + SPARE_BYTES:
@@ -175,8 +180,8 @@ class PeerApi:
         return {"states": self._files.held(identifier)}
 
     async def _begin(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
-        arrival, digest = self._arriving(request, identifier), str(json.loads(body)["digest"])
-        async with self._locks[identifier]:
+        digest = str(json.loads(body)["digest"])
+        async with self._changing(request, identifier) as arrival:
             task = {"states": str(self._files.states(identifier)), "do": "empty"}
             if digest:
                 # `_prepare` has read the image with the user's token. Nova names its file in the cache after the image's id.
@@ -187,8 +192,7 @@ class PeerApi:
             return {"state": (await work(task))["state"]}
 
     async def _residue(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
-        arrival = self._arriving(request, identifier)
-        async with self._locks[identifier]:
+        async with self._changing(request, identifier) as arrival:
             offset, place = int(request.query["offset"]), self._files.directory(identifier)
             if offset + len(body) > int(arrival.wish["disk_bytes"]) * 9 // 8 + RESIDUE_EXTRA:
                 raise HandoffRefused("the residue is larger than the announced disk", 413)
@@ -197,11 +201,11 @@ class PeerApi:
             return {"size": await asyncio.to_thread(append, self._files.residue(identifier), offset, body)}
 
     async def _apply(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
-        arrival, said = self._arriving(request, identifier), json.loads(body)
+        said = json.loads(body)
         base, state = str(said["base"]), str(said["state"])
         if not _STATE.fullmatch(base) or not _STATE.fullmatch(state):
             raise HandoffRefused("the name of a state is malformed", 400)
-        async with self._locks[identifier]:
+        async with self._changing(request, identifier) as arrival:
             if state not in self._files.held(identifier):
                 made = await self._applied(arrival, base)
                 if made != state:
@@ -218,19 +222,44 @@ class PeerApi:
         return str((await work(task))["state"])
 
     async def _commit(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
-        token = request.headers.get("X-Auth-Token", "")
-        return _told(await self._incoming.commit(identifier, request[PEER], str(json.loads(body)["disk"]), token))
+        said, token = json.loads(body), request.headers.get("X-Auth-Token", "")
+        return _told(await self._incoming.commit(_asked(request, identifier, said), str(said["disk"]), token))
 
-    async def _revoke(self, request: web.Request, identifier: str, _body: bytes) -> Mapping[str, Any]:
-        arrival = self._incoming.revoke(identifier, request[PEER])
+    async def _revoke(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
+        return self._record(await self._incoming.revoke(_asked(request, identifier, json.loads(body or b"{}"))))
+
+    async def _shown(self, request: web.Request, identifier: str, _body: bytes) -> Mapping[str, Any]:
+        return self._record(await self._incoming.shown(_asked(request, identifier, request.query)))
+
+    async def _forget(self, request: web.Request, identifier: str, _body: bytes) -> Mapping[str, Any]:
+        self._incoming.forget(identifier, request[PEER])
+        return {}
+
+    def _record(self, arrival: Arrival | None) -> Mapping[str, Any]:
         if arrival is None:
             raise HandoffRefused(f"{self._sites.here} has no record of the hand-off", 404)
         return _told(arrival)
 
-    async def _forget(self, request: web.Request, identifier: str, _body: bytes) -> Mapping[str, Any]:
-        self._incoming.forget(identifier, request[PEER])
-        self._locks.pop(identifier, None)
-        return {}
+    @asynccontextmanager
+    async def _changing(self, request: web.Request, identifier: str) -> AsyncIterator[Arrival]:
+        """Change the files of a hand-off, one request at a time.
+
+        A hand-off may end meanwhile, also because its source says so. Then its files have been deleted, and those that the change has made
+        since are deleted too.
+
+        Raises:
+            HandoffRefused: as for `_arriving`.
+        """
+        self._arriving(request, identifier)
+        lock = self._locks.setdefault(identifier, asyncio.Lock())
+        async with lock:
+            arrival = self._arriving(request, identifier)
+            try:
+                yield arrival
+            finally:
+                now = self._journal.arrival(identifier)
+                if now is None or now.state in {Arriving.STARTED, Arriving.REFUSED}:
+                    self._files.remove(identifier)
 
     def _arriving(self, request: web.Request, identifier: str) -> Arrival:
         """Return the hand-off of a request that changes its files.
@@ -244,6 +273,18 @@ class PeerApi:
         if found.state is not Arriving.PREPARED:
             raise HandoffRefused(f"the hand-off is {found.state}")
         return found
+
+
+def _asked(request: web.Request, identifier: str, said: Mapping[str, Any]) -> Arrival:
+    """Return the hand-off that a request names: an earlier version of Atoll does not name its server.
+
+    Raises:
+        HandoffRefused: the server's id is malformed.
+    """
+    server = str(said.get("server", ""))
+    if server and (not is_uuid(server) or len(server) != 36):
+        raise HandoffRefused("the server's id is malformed", 400)
+    return Arrival(identifier, server, str(said.get("project", "")), request[PEER], {})
 
 
 def _told(arrival: Arrival) -> Mapping[str, Any]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from atoll.gateway.handoffs.failures import HandoffRefused
 from atoll.gateway.handoffs.journal import Arriving, Departure
@@ -12,6 +14,9 @@ from atoll.gateway.request.call import GATEWAY, Call, Reply, Unreachable, to_gat
 from atoll.gateway.sites import Sites
 
 PATH = "/atoll/handoffs"
+
+MOST_FACTS = 1 << 16
+"""Greatest size of the facts about a new server that are recorded, in bytes of JSON."""
 
 ANSWER_S = 60.0
 """Seconds to wait for an answer about a hand-off."""
@@ -78,7 +83,7 @@ class PeerClient:
         Raises:
             Unreachable: the destination does not answer, or its answer decides nothing.
         """
-        return await self._decide(departure, _call("POST", "/commit", {"disk": departure.disk}, token))
+        return await self._decide(departure, _call("POST", "/commit", {"disk": departure.disk, **_named(departure)}, token))
 
     async def revoke(self, departure: Departure) -> PeerAnswer:
         """Forbid the start of the server, unless it was committed.
@@ -86,7 +91,15 @@ class PeerClient:
         Raises:
             Unreachable: as for `commit`.
         """
-        return await self._decide(departure, _call("POST", "/revoke"))
+        return await self._decide(departure, _call("POST", "/revoke", _named(departure)))
+
+    async def shown(self, departure: Departure) -> PeerAnswer:
+        """Return the destination's state of the hand-off, without changing it.
+
+        Raises:
+            Unreachable: as for `commit`.
+        """
+        return await self._decide(departure, to_gateway("GET", "", query=urlencode(_named(departure))))
 
     async def forget(self, departure: Departure) -> None:
         """Have the record of the hand-off removed.
@@ -102,9 +115,9 @@ class PeerClient:
             return PeerAnswer(Arriving.REFUSED, _error(reply))
         try:
             said = reply.json()
-            return PeerAnswer(Arriving(said["state"]), str(said["reason"])[:300], dict(said["result"]))
+            return PeerAnswer(Arriving(said["state"]), str(said["reason"])[:300], _facts(said["result"]))
         except (ValueError, KeyError, TypeError) as error:
-            raise Unreachable(departure.site, f"it answers {reply.status} about a hand-off") from error
+            raise Unreachable(departure.site, _error(reply) or f"it answers {reply.status} about a hand-off") from error
 
     async def _ask(self, departure: Departure, call: Call, timeout_s: float = ANSWER_S) -> dict[str, Any]:
         reply = await self._send(departure, call, timeout_s)
@@ -118,6 +131,15 @@ class PeerClient:
     async def _send(self, departure: Departure, call: Call, timeout_s: float = ANSWER_S) -> Reply:
         below = PATH.removeprefix(f"/{GATEWAY}")
         return await self._sites.send(departure.site, call.with_(path=f"{below}/{departure.id}{call.path}"), timeout_s)
+
+
+def _facts(said: Any) -> dict[str, Any]:
+    """Return the destination's facts for the user; none if they are too many to be recorded."""
+    return dict(said) if len(json.dumps(said)) <= MOST_FACTS else {}
+
+
+def _named(departure: Departure) -> dict[str, str]:
+    return {"server": departure.server, "project": departure.project}
 
 
 def _call(method: str, path: str, body: Mapping[str, Any] | None = None, token: str = "") -> Call:

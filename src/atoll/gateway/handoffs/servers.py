@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 
 from atoll.gateway.answers import GONE, error_text
 from atoll.gateway.bring.service_client import ServiceClient
+from atoll.gateway.handoffs.caller import project_of
 from atoll.gateway.handoffs.failures import HandoffRefused
 from atoll.gateway.handoffs.incoming import Look
 from atoll.gateway.handoffs.journal import Arrival, Departure
@@ -29,11 +30,17 @@ from atoll.identifiers import HANDOFF_HINT, HANDOFF_MACS_HINT, HANDOFF_SERVER_HI
 VERSION = "2.46"
 """Nova's API microversion: the last one in which a server shows the id of its flavor."""
 
+LOCK_VERSION = "2.73"
+"""The first microversion in which a lock has a reason, which administrators see."""
+
 STOP_S = 180.0
 """Seconds within which a server must have stopped; Nova itself waits 60 s for the guest."""
 
 LOOK_S = 0.3
 """Seconds between two looks at a server that is stopping, starting or being deleted."""
+
+END_S = 180.0
+"""Seconds to wait until Nova has ended a server's task, or has deleted a server; then the wait is repeated later."""
 
 _ANSWER_S = 60.0
 _QUOTAS = {"instances": "Instances", "cores": "Cores", "ram": "RAMSize"}
@@ -109,7 +116,8 @@ class ServersHere:
             HandoffRefused: the server is gone or does not stop.
             Unreachable: Nova does not answer.
         """
-        await self._act(departure.server, {"lock": None})
+        reason = f"hand-off {departure.id} to {departure.site}"
+        await self._act(departure.server, {"lock": {"locked_reason": reason}})
         until = self._clock() + STOP_S
         asked = False
         while True:
@@ -134,15 +142,24 @@ class ServersHere:
         """Unlock a server, and start it if it ran before.
 
         Raises:
-            Unreachable: Nova does not answer.
+            Unreachable: Nova does not answer, or has not ended another task of the server within `END_S`.
         """
+        until = self._clock() + END_S
         while (shown := await self._shown(departure.server, await self._sites.own_token("compute"))) is not None:
             if shown["OS-EXT-STS:task_state"] is None:
                 if departure.active and shown["status"] == "SHUTOFF":
                     await self._act(departure.server, {"os-start": None})
                 await self._act(departure.server, {"unlock": None})
                 return
-            await self._sleep(LOOK_S)
+            await self._pause(until, f"the task of server {departure.server}, {shown['OS-EXT-STS:task_state']}, has not ended")
+
+    async def exists(self, departure: Departure) -> bool:
+        """Return whether this site has the server.
+
+        Raises:
+            Unreachable: Nova does not answer.
+        """
+        return await self._shown(departure.server, await self._sites.own_token("compute")) is not None
 
     async def delete_departed(self, departure: Departure) -> None:
         """Delete a server that runs at its new site, and return when it is gone.
@@ -177,10 +194,15 @@ class ServersHere:
     async def create(self, arrival: Arrival, token: str) -> None:
         """Ask Nova for a server with the id that it had, with the user's token.
 
+        Nova creates a server in the project of the token that it is given. So the project is checked here again: the token that comes with
+        a commit need not be the one that was checked before.
+
         Raises:
-            HandoffRefused: Nova refuses.
-            Unreachable: Nova does not answer.
+            HandoffRefused: the token is not one of the server's project, or Nova refuses.
+            Unreachable: Nova or Keystone does not answer.
         """
+        if await project_of(self._sites, ServiceClient(self._sites, token, request_id(None))) != arrival.project:
+            raise HandoffRefused("the token is one of another project than the server", 403)
         body = _creation(arrival, self._sites.here)
         headers = CIMultiDict({"X-Auth-Token": token, "OpenStack-API-Version": f"compute {VERSION}", GIVEN_ID: "1"})
         call = Call("POST", "compute", "/v2.1/servers", "", headers, None, request_id(None)).with_(json=body)
@@ -258,21 +280,31 @@ class ServersHere:
         if not reply.ok and reply.status not in {*GONE, 409}:
             raise Unreachable(self._sites.here, f"Nova answers {reply.status}: {error_text(reply)}")
 
+    async def _pause(self, until: float, late: str) -> None:
+        """Wait for a moment.
+
+        Raises:
+            Unreachable: the time `until` has passed.
+        """
+        if self._clock() > until:
+            raise Unreachable(self._sites.here, f"{late} within {END_S:.0f} s")
+        await self._sleep(LOOK_S)
+
     async def _delete(self, server: str) -> None:
-        token = await self._sites.own_token("compute")
+        token, until = await self._sites.own_token("compute"), self._clock() + END_S
         while True:
             reply = await self._send("DELETE", "compute", f"/v2.1/servers/{segment(server)}", token)
             if reply.status not in {*GONE, 409} and not reply.ok:
                 raise Unreachable(self._sites.here, f"Nova answers {reply.status}: {error_text(reply)}")
             if await self._shown(server, token) is None:
                 return
-            await self._sleep(LOOK_S)
+            await self._pause(until, f"Nova has not deleted server {server}")
 
     async def _send(self, method: str, service: str, target: str, token: str, body: Any = None) -> Reply:
         client = ServiceClient(self._sites, token, request_id(None))
         call = client.call(method, service, target, token, body)
         if service == "compute":
-            call.headers["OpenStack-API-Version"] = f"compute {VERSION}"
+            call.headers["OpenStack-API-Version"] = f"compute {LOCK_VERSION if body is not None and 'lock' in body else VERSION}"
         return await self._sites.send(self._sites.here, call, _ANSWER_S)
 
 

@@ -23,13 +23,16 @@ _LIBRARIES = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 _STATUS = {"state.space": 507, "cloudlet.invalid": 400, "cloudlet.untrusted": 403, "cloudlet.base": 409}
 
 _turns = asyncio.Semaphore(MOST_AT_ONCE)
+_stopped_turn = asyncio.Semaphore(1)
+"""A turn for residues of stopped servers alone: their users wait, and large disks of others must not delay them."""
 
 
-async def work(task: Mapping[str, Any]) -> dict[str, Any]:
+async def work(task: Mapping[str, Any], *, stopped: bool = False) -> dict[str, Any]:
     """Carry out a task in a process of its own, which is killed if this coroutine is cancelled.
 
     Args:
         task: see `atoll.cloudlet.handoff.run`.
+        stopped: whether the server is stopped meanwhile.
 
     Returns:
         The answer's fields.
@@ -39,7 +42,7 @@ async def work(task: Mapping[str, Any]) -> dict[str, Any]:
     """
     environment = {name: os.environ[name] for name in _INHERITED if name in os.environ} | _LIBRARIES
     pipe = asyncio.subprocess.PIPE
-    async with _turns:
+    async with _stopped_turn if stopped else _turns:
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-P", "-m", PROGRAM), stdin=pipe, stdout=pipe, stderr=pipe, env=environment
         )
