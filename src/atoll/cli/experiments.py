@@ -118,7 +118,12 @@ def _check(cells: Iterable[Cell]) -> None:
     """Refuse cells that this machine or this user can't run."""
     from atoll.bench import cell_requirements
 
+    cells = list(cells)
     cell_requirements.check(map(_work, cells))
+    if any("rally" in cell.parameters for cell in cells):
+        from atoll.rally.environment import ensure
+
+        ensure(_say)
 
 
 @verb("run", "atoll experiment run examples/experiments/distance.yaml\natoll experiment run my-experiment.yaml --retry-failed")
