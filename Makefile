@@ -122,6 +122,7 @@ lock: install ## resolve the dependencies again
 	$(LOCK) --python-version 3.11 --output-file requirements-clients.lock requirements-clients.in
 	$(LOCK) --python-version 3.11 --output-file requirements-docs.lock requirements-docs.in
 	$(LOCK) --python-version 3.11 --override requirements-use-cases.overrides --output-file requirements-use-cases.lock requirements-use-cases.in
+	$(LOCK) --python-version 3.11 --output-file src/atoll/rally/requirements.lock src/atoll/rally/requirements.in
 	echo libvirt-python | $(LOCK) --output-file requirements-guests.lock -
 
 network-services: install ## install the packages of Neutron's further service plug-ins: docs/how-to/switch-on-network-services.md

@@ -67,6 +67,7 @@ _KINDS = (
     Kind("server.unknown", 404, "No server has that name or id, or several have the name."),
     Kind("console.unavailable", 409, "A server has no serial console now, or it can't be opened."),
     Kind("tempest.missing", 404, "The site lacks a resource that Tempest needs."),
+    Kind("rally.unavailable", 503, "Rally's own environment can't be made, or does not work."),
     Kind("image.requirement", 412, "A program or package that the guest image needs is not installed."),
     Kind("image.kernel", 400, "A kernel is not suitable for the guest image."),
     Kind("image.failed", 500, "The guest image could not be made."),

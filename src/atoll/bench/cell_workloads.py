@@ -39,6 +39,7 @@ class Place:
         open_socket: returns a non-blocking socket in the site's network; `None` means that sockets are opened in this process's own
             network.
         alone: True if the site does not cooperate with others, so that it needs an image, a flavor and a network of its own.
+        network: a descriptor of the site's network namespace, for programs that work there; `None` means this process's own network.
     """
 
     site: str
@@ -46,6 +47,7 @@ class Place:
     host: str | None
     open_socket: Callable[[], socket.socket] | None = None
     alone: bool = False
+    network: int | None = None
 
 
 class CellRecorder:
@@ -100,7 +102,7 @@ Parameters = Mapping[str, Any]
 Run = Callable[[Sequence[Place], CellRecorder, Parameters, int], None]
 
 
-def _at_each(places: Sequence[Place], work: Callable[[Place], None], *, in_turn: bool = False) -> None:
+def at_each(places: Sequence[Place], work: Callable[[Place], None], *, in_turn: bool = False) -> None:
     """Call `work` for each place: all at the same time, each in a thread of its own, or one after the other if `in_turn`."""
     with ThreadPoolExecutor(1 if in_turn else len(places)) as pool:
         list(pool.map(work, places))
@@ -113,21 +115,21 @@ def boot(places: Sequence[Place], recorder: CellRecorder, parameters: Parameters
 
     def warm_up(place: Place) -> None:
         """Boot and delete one server, which fills caches and copies the image and the network to the site."""
-        workload.delete(place.api, [_boot(place, tenancies[place.site], f"{place.site}-0")])
+        workload.delete(place.api, [boot_active(place, tenancies[place.site], f"{place.site}-0")])
 
     def work(place: Place) -> None:
         for number in range(1, parameters["times"] + 1):
-            boot_it = partial(_boot, place, tenancies[place.site], f"{place.site}-{number}")
+            boot_it = partial(boot_active, place, tenancies[place.site], f"{place.site}-{number}")
             server = recorder.measure("boot", place.site, boot_it)
             if server is not None:
                 recorder.measure("delete", place.site, partial(workload.delete, place.api, [server]))
 
-    _at_each(places, warm_up)
+    at_each(places, warm_up)
     recorder.begin()
-    _at_each(places, work, in_turn=parameters.get("order") == "in-turn")
+    at_each(places, work, in_turn=parameters.get("order") == "in-turn")
 
 
-def _boot(place: Place, tenancy: Tenancy, name: str) -> str:
+def boot_active(place: Place, tenancy: Tenancy, name: str) -> str:
     """Boot a server at a place, wait until it is ACTIVE, and return its id."""
     body = workload.server_body(tenancy, name)
     if place.host is not None:
@@ -168,9 +170,9 @@ def _repeated(operation: str, once: Callable[[Place, int], Any]) -> Run:
             for number in range(1, parameters["times"] + 1):
                 recorder.measure(operation, place.site, partial(once, place, number))
 
-        _at_each(places, lambda place: once(place, 0))
+        at_each(places, lambda place: once(place, 0))
         recorder.begin()
-        _at_each(places, work, in_turn=parameters.get("order") == "in-turn")
+        at_each(places, work, in_turn=parameters.get("order") == "in-turn")
 
     return run
 
@@ -179,7 +181,8 @@ def _token(place: Place, _number: int) -> None:
     place.api.sign_in()
 
 
-def _list(place: Place, _number: int) -> None:
+def list_servers(place: Place, _number: int) -> None:
+    """List the servers of all projects of the cloud, with details."""
     place.api.expect("compute", "GET", "/servers/detail?all_tenants=1")
 
 
@@ -240,9 +243,9 @@ WORKLOADS: Mapping[str, Run] = {
     "boot": boot,
     "boot-many": boot_many,
     "token": _repeated("token", _token),
-    "list": _repeated("list", _list),
+    "list": _repeated("list", list_servers),
     "network": _repeated("network", _network),
     "open-load": open_load,
     "closed-load": closed_load,
 }
-"""The functions that carry out the workloads, by name."""
+"""The functions that carry out these workloads, by name; those of `cell_steps` come to them."""

@@ -12,16 +12,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from atoll.bench import command
+from atoll.bench import cell_workloads, command, rally_workload
 from atoll.bench.api import Api
 from atoll.bench.cell_faults.setting import prepare
 from atoll.bench.cell_hooks import ENVIRONMENT
-from atoll.bench.cell_workloads import WORKLOADS, CellRecorder, Place
+from atoll.bench.cell_steps import STEPS
+from atoll.bench.cell_workloads import CellRecorder, Place, Run
 from atoll.bench.cloud.stage import MeasuredCloud, SiteApi
 from atoll.bench.failure import failed
 from atoll.bench.own_cloud import own_cloud
 from atoll.bench.processes import memory_mb
 from atoll.bench.progress import Say
+from atoll.bench.rally_workload import RallySetting
 from atoll.bench.regions.alone import ALONE
 from atoll.bench.regions.users import brokered
 from atoll.bench.site_broker import SiteBroker
@@ -29,6 +31,9 @@ from atoll.bench.workspace import workspace
 from atoll.cloud import Cloud
 from atoll.site.databases import flush_policy
 from atoll.wan.isolation import within
+
+WORKLOADS: Mapping[str, Run] = {**cell_workloads.WORKLOADS, **STEPS}
+"""The functions that carry out the workloads, by name, besides those of Rally."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,7 @@ class Work:
         faults: the faults of the cell, as `atoll.experiment.faults.Step.to_json` returns them.
         broker: the order in which a broker asks the cloud's regions, "parallel" or "serial"; empty for a cloud without a broker.
         rabbitmq: the site in whose network RabbitMQ must run for the cloud's services; empty if they use no RabbitMQ.
+        rally: the place of Rally's program and of its files, if Rally runs the workload.
     """
 
     cloud: Mapping[str, Any]
@@ -52,6 +58,7 @@ class Work:
     faults: Sequence[Mapping[str, Any]] = ()
     broker: str = ""
     rabbitmq: str = ""
+    rally: RallySetting | None = None
 
 
 @dataclass(frozen=True)
@@ -83,7 +90,7 @@ def run_cell(work: Work, environment: Mapping[str, str], records: Records, say: 
         AtollError: `bench.failed`: the cloud did not start, the workload could not be done, or a fault did not happen;
             `bench.requirement`: a fault sets a clock, but this machine has no C compiler.
     """
-    run = WORKLOADS.get(work.workload)
+    run = WORKLOADS.get(work.workload) if work.rally is None else partial(rally_workload.run, work.rally)
     if run is None:
         raise failed(f"no workload is called {work.workload}: expected one of {', '.join(WORKLOADS)}")
     with workspace(environment, say) as space:
@@ -150,9 +157,11 @@ def places(made: MeasuredCloud, cloud: Cloud) -> list[Place]:
     for site in cloud.sites:
         if site.control is None:
             # A full site needs to name its host only if the cloud has compute sites.
-            found.append(Place(site.name, made.api(site.name), site.name if mixed else None, _opener(made, site.name)))
+            api: Api = made.api(site.name)
+            host = site.name if mixed else None
         else:
-            found.append(Place(site.name, _far_api(made, site.name, site.control), site.name, _opener(made, site.name)))
+            api, host = _far_api(made, site.name, site.control), site.name
+        found.append(Place(site.name, api, host, _opener(made, site.name), network=made.network(site.name)))
     return found
 
 

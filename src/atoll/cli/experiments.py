@@ -15,12 +15,13 @@ from atoll.cli.output import data_console, duration, new_table, plain, print_jso
 from atoll.cli.verb import Finite, Group, group, json_option, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from atoll.bench.cells import Work
     from atoll.experiment.run import Run
     from atoll.experiment.runner import Record, Say
     from atoll.experiment.sweep import Cell
+    from atoll.rally.tasks import Checked
 
 
 class _Experiments(Group):
@@ -77,13 +78,27 @@ def _warn(text: str) -> None:
         click.echo(plain(f"warning: {text}"), err=True)
 
 
-def _ground(cell: Cell, record: Record, say: Say) -> Mapping[str, Any]:
-    """Run a cell in a cloud on this machine."""
+def _ground(directory: Path, cell: Cell, record: Record, say: Say) -> Mapping[str, Any]:
+    """Run a cell in a cloud on this machine.
+
+    Args:
+        directory: the directory of the run.
+        cell: the cell.
+        record: keeps a sample, or the times of a fault.
+        say: called with lines about the progress.
+    """
+    from dataclasses import replace
+
     from atoll.bench.cells import Records, run_cell
+    from atoll.bench.rally_workload import RallySetting
     from atoll.experiment.samples import FaultEvent, Sample
+    from atoll.rally.environment import ensure
 
     records = Records(lambda *fields: record(Sample(*fields)), lambda *fields: record(FaultEvent(*fields)))
-    return run_cell(_work(cell), client_environment(os.environ), records, say)
+    work = _work(cell)
+    if "rally" in cell.parameters:
+        work = replace(work, rally=RallySetting(ensure(say), directory / "rally" / cell.id))
+    return run_cell(work, client_environment(os.environ), records, say)
 
 
 def _work(cell: Cell) -> Work:
@@ -92,11 +107,23 @@ def _work(cell: Cell) -> Work:
     return Work(cell.cloud, cell.workload, cell.parameters, cell.seed, cell.faults, cell.broker, cell.rabbitmq)
 
 
+def _check_by_rally(workloads: Sequence[Mapping[str, Any]]) -> Sequence[Checked]:
+    """Have Rally check workloads; the first use makes its environment."""
+    from atoll.rally import environment, tasks
+
+    return tasks.check(environment.ensure(_say), workloads)
+
+
 def _check(cells: Iterable[Cell]) -> None:
     """Refuse cells that this machine or this user can't run."""
     from atoll.bench import cell_requirements
 
+    cells = list(cells)
     cell_requirements.check(map(_work, cells))
+    if any("rally" in cell.parameters for cell in cells):
+        from atoll.rally.environment import ensure
+
+        ensure(_say)
 
 
 @verb("run", "atoll experiment run examples/experiments/distance.yaml\natoll experiment run my-experiment.yaml --retry-failed")
@@ -115,7 +142,7 @@ def run_(file: Path, *, new: bool, retry_failed: bool, dry_run: bool) -> int:
     from atoll.experiment.run import create
     from atoll.experiment.sweep import cells
 
-    experiment = read_experiment(file)
+    experiment = read_experiment(file, _check_by_rally)
     made = cells(experiment, file.parent)
     if dry_run:
         from atoll.experiment.estimate import seconds
@@ -143,11 +170,13 @@ def _unfinished(name: str, cells: list[dict[str, Any]], *, again: bool) -> Run |
 
 
 def _execute(run: Run, *, again: bool) -> int:
+    from functools import partial
+
     from atoll.errors import AtollError
     from atoll.experiment.runner import execute
 
     _say(f"{run.name}: {len(run.cells)} cells, in {run.directory}")
-    outcome = execute(run, _ground, _say, again=again)
+    outcome = execute(run, partial(_ground, run.directory), _say, again=again)
     click.echo(str(run.directory))
     sys.stdout.flush()
     if outcome.failed:

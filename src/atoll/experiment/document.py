@@ -5,6 +5,7 @@ A field's `description` completes the sentence "expected …" in error messages.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from itertools import product
 from math import prod
@@ -29,14 +30,17 @@ from atoll.cloud.databases import EXPECTED, Database
 from atoll.cloud.model import Name
 from atoll.cloud.quantities import DURATION, PROBABILITY, RATE, Duration, Probability, Rate
 from atoll.cloud.yaml_errors import Form
-from atoll.experiment import databases, faults
+from atoll.experiment import databases, faults, rally_workload
 from atoll.experiment.architectures import Architecture, CloudOfCells, clouds
 from atoll.experiment.databases import DATABASES, Databases
 from atoll.experiment.faults import Scenario, Step, WorkflowPoint
+from atoll.experiment.rally_workload import RallyWorkload
 from atoll.experiment.workloads import WORKLOADS, WorkloadParameters, count, distinct, listed
 
 MOST_CELLS = 100_000
 """The largest number of cells; at one cell a minute they would take 69 days."""
+
+_NAME = re.compile(r"[a-z]([a-z0-9-]{0,30}[a-z0-9])?")
 
 _Delays = Annotated[tuple[Duration, ...], BeforeValidator(listed), AfterValidator(distinct)]
 _Rates = Annotated[tuple[Rate, ...], BeforeValidator(listed), AfterValidator(distinct)]
@@ -119,7 +123,7 @@ class Experiment(_Model):
     def _read_workloads(cls, given: dict[str, Any]) -> dict[str, Any]:
         for path, text in _complaints(given):
             raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text, "path": ("workloads", *path)})
-        return {name: WORKLOADS[name][0].model_validate(parameters or {}) for name, parameters in given.items()}
+        return {name: _model(name, parameters).model_validate(parameters or {}) for name, parameters in given.items()}
 
     @property
     def count(self) -> int:
@@ -166,6 +170,15 @@ class Experiment(_Model):
         return self
 
     @model_validator(mode="after")
+    def _check_rally(self, info: ValidationInfo) -> Experiment:
+        context = info.context or {}
+        regions = next((index for index, architecture in enumerate(self.architectures) if architecture.kind == "regions"), None)
+        found = rally_workload.complaints(self.workloads, Path(context.get("directory", ".")), regions, context.get("rally"))
+        for path, text in found:
+            raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text, "path": path})
+        return self
+
+    @model_validator(mode="after")
     def _check_combinations(self, info: ValidationInfo) -> Experiment:
         if not self.names_databases and not self.faults:
             return self
@@ -197,26 +210,46 @@ class Experiment(_Model):
         return "databases" in self.model_fields_set
 
 
+def _model(name: str, parameters: Any) -> type[WorkloadParameters]:
+    """Return the model of a workload's parameters.
+
+    Raises:
+        KeyError: no workload has this name.
+    """
+    return RallyWorkload if isinstance(parameters, dict) and "rally" in parameters else WORKLOADS[name][0]
+
+
 def _complaints(given: dict[str, Any]) -> Iterator[tuple[tuple[str, ...], str]]:
     for name, parameters in given.items():
-        if name not in WORKLOADS:
-            yield (name,), f"no workload is called {name}: expected one of {', '.join(WORKLOADS)}"
+        try:
+            model = _model(name, parameters)
+        except KeyError:
+            own = f"expected one of {', '.join(WORKLOADS)}, or a workload with the key `rally`"
+            yield (name,), f"no workload is called {name}: {own}"
             continue
-        model: type[WorkloadParameters] = WORKLOADS[name][0]
+        if model is RallyWorkload and (name in WORKLOADS or _NAME.fullmatch(name) is None):
+            own = "expected a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter"
+            yield (name,), f"{own}, that is not the name of one of Atoll's own workloads"
+            continue
         try:
             model.model_validate({} if parameters is None else parameters)
         except ValidationError as error:
-            detail = error.errors(include_url=False)[0]
-            key = str(detail["loc"][0]) if detail["loc"] else ""
-            if detail["type"] == "extra_forbidden":
-                known = ", ".join(model.model_fields) or "none"
-                yield (name, key), f"{name} has no parameter {key}: expected one of {known}"
-            elif detail["type"] == "swept_twice":
-                yield (name, key), detail["msg"]
-            else:
-                field = model.model_fields.get(key)
-                expected = field.description if field is not None else "a mapping of parameters"
-                yield (name, key) if key else (name,), f"expected {expected}, got {yaml_errors.describe(detail['input'])}"
+            yield _complaint(name, model, error)
+
+
+def _complaint(name: str, model: type[WorkloadParameters], error: ValidationError) -> tuple[tuple[str, ...], str]:
+    """Return the place and the text of the first mistake in the parameters of a workload."""
+    detail = error.errors(include_url=False)[0]
+    key = str(detail["loc"][0]) if detail["loc"] else ""
+    path = (name, key) if key else (name,)
+    if detail["type"] == "extra_forbidden":
+        known = ", ".join(model.model_fields) or "none"
+        return path, f"{name} has no parameter {key}: expected one of {known}"
+    if detail["type"] in {"swept_twice", "experiment_inconsistent"}:
+        return path, detail["msg"]
+    field = model.model_fields.get(key)
+    expected = field.description if field is not None else "a mapping of parameters"
+    return path, f"expected {expected}, got {yaml_errors.describe(detail['input'])}"
 
 
 _FORM = Form(
@@ -247,25 +280,32 @@ _FORM = Form(
 )
 
 
-def read_experiment(path: Path) -> Experiment:
+def read_experiment(path: Path, rally: rally_workload.Check | None = None) -> Experiment:
     """Read an experiment from a YAML file.
+
+    Args:
+        path: the file.
+        rally: has Rally check the workloads that it is to run; called only if there are such. Without it, tasks of files are not read.
 
     Raises:
         AtollError: `experiment.not_found`: the file does not exist; `experiment.invalid`: the file can't be read or is not valid.
     """
-    return yaml_errors.read(path, _FORM)
+    return yaml_errors.read(path, _FORM, rally=rally)
 
 
-def parse_experiment(content: str | bytes, source: str, directory: Path | None = None) -> Experiment:
+def parse_experiment(
+    content: str | bytes, source: str, directory: Path | None = None, rally: rally_workload.Check | None = None
+) -> Experiment:
     """Parse the YAML text of an experiment.
 
     Args:
         content: the YAML text.
         source: the name of the text in errors, such as the path of its file.
         directory: the directory that paths in the text are relative to; default: the current directory.
+        rally: as in `read_experiment`.
 
     Raises:
         AtollError: `experiment.invalid`: the text is not valid; the message is one line with the place, the expected value and the value
             found.
     """
-    return yaml_errors.parse(content, source, _FORM, directory)
+    return yaml_errors.parse(content, source, _FORM, directory, rally=rally)

@@ -19,8 +19,14 @@ _CELL_S, _FULL_SITE_S, _COMPUTE_SITE_S = 15.0, 6.0, 3.0
 _BOOT_S, _BOOT_ROUND_TRIPS = 2.7, 31
 """Seconds to boot and delete one server, and the sequential round trips that this takes at a compute site (docs/benchmarks.md)."""
 
-_OPERATION_S: Mapping[str, float] = {"token": 0.1, "list": 0.2, "network": 1.0}
+_OPERATION_S: Mapping[str, float] = {
+    **dict.fromkeys(("token", "token-validate"), 0.1),
+    **dict.fromkeys(("list", "list-at-scale"), 0.2),
+    **dict.fromkeys(("network", "subnet", "port", "router", "security-group", "attach", "pause"), 1.0),
+}
+"""Seconds of one operation; those of other workloads take as long as a boot."""
 _MANY_S = 0.3  # seconds that each server adds if many boot at the same time
+_RALLY_S, _RALLY_ITERATION_S = 15.0, 4.0  # the start of Rally with its tenants and clean-up; one iteration, which differs by scenario
 _WARM_UP_S, _START_OF_SITE_S = 2.0, 12.0
 
 
@@ -38,6 +44,8 @@ def _seconds(cell: Cell) -> float:
 
 
 def _work_s(cell: Cell, parameters: Mapping[str, Any], computes: int) -> float:
+    if "rally" in parameters:
+        return _RALLY_S + _RALLY_ITERATION_S * float(parameters["times"]) / float(parameters["concurrency"])
     if cell.workload in {"open-load", "closed-load"}:
         return _WARM_UP_S + float(parameters["seconds"])
     if cell.workload == "boot-many":
@@ -46,4 +54,5 @@ def _work_s(cell: Cell, parameters: Mapping[str, Any], computes: int) -> float:
     rtt_s = 2 * milliseconds(str(cell.factors.get("delay", "0ms"))) / 1e3
     boot_s = _BOOT_S + (_BOOT_ROUND_TRIPS * rtt_s if computes else 0.0)
     once_s = _OPERATION_S.get(cell.workload, boot_s)
-    return once_s * (1 + float(parameters["times"]) * turns)
+    before_s = _MANY_S * float(parameters["servers"]) if "servers" in parameters else 0.0
+    return before_s + once_s * (1 + float(parameters["times"]) * turns)

@@ -15,6 +15,7 @@ from typing import Any
 from atoll.experiment.architectures import clouds
 from atoll.experiment.databases import engines_of, name_of, with_database
 from atoll.experiment.document import Experiment
+from atoll.experiment.rally_workload import factors as factors_of
 from atoll.experiment.workloads import combinations
 
 _EVERY = "every-site"
@@ -99,7 +100,7 @@ def cells(experiment: Experiment, directory: Path) -> list[Cell]:
 
 def _cell(number: int, combination: tuple[Any, ...], seed: int, *, traced: bool) -> Cell:
     cloud, shape, database, scenario, (workload, parameters), repetition = combination
-    factors = {**cloud.factors, **shape, "workload": workload, **parameters}
+    factors = {**cloud.factors, **shape, "workload": workload, **factors_of(parameters)}
     if database is not None:
         factors["database"] = name_of(database)
     if scenario is not None:

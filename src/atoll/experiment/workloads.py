@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from math import prod
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 from pydantic_core import PydanticCustomError
@@ -80,9 +80,14 @@ Orders = Annotated[
 
 
 class WorkloadParameters(BaseModel):
-    """A workload without parameters of its own."""
+    """A workload without parameters of its own.
+
+    Attributes:
+        LITERAL: the names of parameters that have one value, which may itself be a list or a mapping.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+    LITERAL: ClassVar[frozenset[str]] = frozenset()
 
 
 class Repeated(WorkloadParameters):
@@ -107,6 +112,26 @@ class BootMany(WorkloadParameters):
 
     servers: Counts = Field(default=(30,), strict=False, description=COUNT)
     at_once: Counts = Field(default=(10,), strict=False, description=COUNT)
+
+
+class ListAtScale(Repeated):
+    """A workload that lists servers while the cloud has many.
+
+    Attributes:
+        servers: the number of servers that are booted before anything is measured, an equal share by the user of each site.
+    """
+
+    servers: Counts = Field(default=(50,), strict=False, description=COUNT)
+
+
+class ImageBoot(Repeated):
+    """A workload that uploads an image and boots a server from it.
+
+    Attributes:
+        megabytes: the size of the image in megabytes (10^6 bytes).
+    """
+
+    megabytes: Rates = Field(default=(10.0,), strict=False, description=RATE)
 
 
 _OPERATIONS = "`token`, `validate`, `list`, `flavors`, `networks`, `images` or `image-create`"
@@ -162,18 +187,35 @@ WORKLOADS: Mapping[str, tuple[type[WorkloadParameters], str]] = {
     "open-load": (OpenLoad, "sends requests of one kind at each site, at a given rate; the latency counts from the intended start"),
     "closed-load": (ClosedLoad, "has users at each site send requests of one kind, each after the answer to the one before"),
     "network": (Repeated, "creates and deletes a network with a subnet at each site"),
+    "subnet": (Repeated, "creates and deletes a subnet at each site"),
+    "port": (Repeated, "creates and deletes a port at each site"),
+    "router": (Repeated, "creates a router at each site, joins it to a subnet, and removes both"),
+    "security-group": (Repeated, "creates and deletes a security group at each site"),
+    "floating-ip": (
+        Repeated,
+        "boots a server at each site, does `associate` and `release` of a floating IP, and deletes the server",
+    ),
+    "pause": (Repeated, "pauses a server at each site, until it is PAUSED, and unpauses it, until it is ACTIVE"),
+    "attach": (Repeated, "attaches an interface to a server at each site, and detaches it, until it is gone; a site has no volumes"),
+    "image-boot": (
+        ImageBoot,
+        "uploads an image at each site (`upload`), boots a server from it, and deletes both (`delete`, `image-delete`)",
+    ),
+    "token-validate": (Repeated, "gets a token at each site, and validates it; the operations are `token` and `validate`"),
+    "list-at-scale": (ListAtScale, "lists the servers of the cloud at each site, while it has many"),
 }
 """The parameters and the description of each workload, by name."""
 
 
 def count(workload: WorkloadParameters) -> int:
     """Return the number of combinations of a workload's parameters."""
-    return prod(len(getattr(workload, name)) for name in type(workload).model_fields)
+    return prod(len(getattr(workload, name)) for name in type(workload).model_fields if name not in workload.LITERAL)
 
 
 def combinations(workload: WorkloadParameters) -> list[dict[str, Any]]:
     """Return every combination of a workload's parameters."""
     made: list[dict[str, Any]] = [{}]
     for name in type(workload).model_fields:
-        made = [{**each, name: value} for each in made for value in getattr(workload, name)]
+        values = (getattr(workload, name),) if name in workload.LITERAL else getattr(workload, name)
+        made = [{**each, name: value} for each in made for value in values]
     return made

@@ -10,6 +10,7 @@ import pytest
 from atoll.bench import cells
 from atoll.bench.cells import Records, Work, places, run_cell
 from atoll.bench.own_cloud import OwnCloud
+from atoll.bench.rally_workload import RallySetting
 from atoll.cloud import Cloud
 from atoll.errors import AtollError
 from atoll.services.database_servers import FlushPolicy
@@ -88,6 +89,7 @@ def test_users_are_in_the_networks_of_their_sites(events):
     assert (near.site, near.api, near.host) == ("paris", "api of paris", "paris")
     assert (far.site, far.host, far.api.made) == ("lyon", "lyon", (2, "http://paris/identity/v3", "secret"))
     assert far.api.signed_in
+    assert (near.network, far.network) == (1, 2)
 
 
 def test_a_full_site_among_full_sites_names_no_host(events):
@@ -195,3 +197,14 @@ def test_a_broker_of_a_site_runs_beside_the_cloud(events, monkeypatch):
     monkeypatch.setitem(cells.WORKLOADS, "list", lambda *_arguments: None)
     run(Work(DOCUMENT, "list", {}, 7, rabbitmq="paris"))
     assert events[1:4] == [("broker", "root", "paris", "x"), "broker", ("up", "root", "with-password")]
+
+
+def test_rally_runs_a_workload_with_its_setting(events, monkeypatch):
+    setting = RallySetting(Path("python"), Path("files"))
+
+    def work(given, found, _recorder, parameters, seed):
+        events.append((given, [place.site for place in found], parameters, seed))
+
+    monkeypatch.setattr(cells.rally_workload, "run", work)
+    run(Work(DOCUMENT, "my-tokens", {"rally": "Authenticate.keystone"}, 7, rally=setting), lambda *_fields: None)
+    assert (setting, ["paris", "lyon"], {"rally": "Authenticate.keystone"}, 7) in events

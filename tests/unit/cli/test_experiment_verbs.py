@@ -13,6 +13,7 @@ from atoll.cli.group import cli
 from atoll.cli.main import run
 from atoll.errors import AtollError
 from atoll.experiment.samples import Sample
+from atoll.rally.tasks import Checked, Problem
 
 TEXT = """\
 name: small
@@ -34,7 +35,7 @@ def ground(monkeypatch):
     """Record a hundred samples for each cell; `slower` is their factor, and `fail` has numbers of cells that fail or are interrupted."""
     told: dict[str, Any] = {"slower": 1.0, "ran": 0, "fail": {}}
 
-    def run_cell(_cell, record, _say):
+    def run_cell(_directory, _cell, record, _say):
         told["ran"] += 1
         if (error := told["fail"].get(told["ran"])) is not None:
             raise error
@@ -190,3 +191,34 @@ def test_a_damaged_journal_hides_no_cell(file, ground, call):
         journal.write(b'\xff\xff\n[]\n{"cell": "%s", "state": 5}\n{"cell": "%s", "state": "done", "facts": 5}\n' % ((cell.encode(),) * 2))
     assert json.loads(call("list", "--json").stdout)[0]["done"] == 6
     call("show", "small")
+
+
+RALLY = """\
+name: small
+architectures: [{kind: cooperative, sites: 1}]
+workloads:
+  tokens: {rally: Authenticate.keystone}
+"""
+
+
+def test_rally_checks_its_workloads_and_has_files_of_its_own(call, monkeypatch, tmp_path):
+    file, checked, works = tmp_path / "rally.yaml", [], []
+    file.write_text(RALLY, encoding="utf-8")
+    monkeypatch.setattr("atoll.rally.environment.ensure", lambda _say: tmp_path / "python")
+
+    def check(python, workloads):
+        checked.extend((python, each["rally"]) for each in workloads)
+        return [Checked(None, (Problem("rally", "no such scenario"),) if len(checked) == 1 else ())]
+
+    def run_cell(work, *_rest):
+        works.append(work)
+        return {}
+
+    monkeypatch.setattr("atoll.rally.tasks.check", check)
+    monkeypatch.setattr("atoll.bench.cells.run_cell", run_cell)
+    assert f"{file}:4: workloads.tokens.rally: no such scenario" in str(call("run", str(file), code=1).exception)
+    call("run", str(file))
+    assert checked == [(tmp_path / "python", "Authenticate.keystone")] * 2
+    directories = [work.rally.directory for work in works]
+    assert len(set(directories)) == 3, "one for each repetition"
+    assert all(each.parent.name == "rally" and each.is_relative_to(tmp_path / "runs") for each in directories)

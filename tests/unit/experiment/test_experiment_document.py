@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from refusals import refusal
 
-from atoll.bench.cell_workloads import WORKLOADS as RUNNABLE
+from atoll.bench.cells import WORKLOADS as RUNNABLE
 from atoll.cloud import Cloud
 from atoll.errors import AtollError
 from atoll.experiment.document import parse_experiment, read_experiment

@@ -124,6 +124,7 @@ class RegionBroker:
         made.router.add_post(f"{base}/servers", self.create)
         made.router.add_get(f"{base}/servers/{{server}}", self.one)
         made.router.add_delete(f"{base}/servers/{{server}}", self.one)
+        made.router.add_route("*", f"{base}/servers/{{server}}/{{part:.+}}", self.one)
         return made
 
     async def list(self, request: web.Request) -> web.Response:
@@ -145,9 +146,10 @@ class RegionBroker:
         return _response(await region.ask("POST", "/servers", _headers(request), await request.json()))
 
     async def one(self, request: web.Request) -> web.Response:
-        """Show or delete a server at the region that has it; answer 504 if no region has it and one does not answer."""
-        path = f"/servers/{request.match_info['server']}{_query(request)}"
-        answers = await self._ask_all(lambda region: region.ask(request.method, path, _headers(request)), until_found=True)
+        """Do a request for one server, or a part of it, at the region that has it; answer 504 if none has it and one does not answer."""
+        part, body = request.match_info.get("part"), await request.json() if request.can_read_body else None
+        path = f"/servers/{request.match_info['server']}{f'/{part}' if part else ''}{_query(request)}"
+        answers = await self._ask_all(lambda region: region.ask(request.method, path, _headers(request), body), until_found=True)
         found = [answer for answer in answers if answer.status != 404]
         return _response(min(found or answers, key=lambda answer: answer.status))
 

@@ -39,7 +39,11 @@ class MemoryRegion:
         if request.headers["X-Auth-Token"] != self.token:
             return web.json_response({}, status=401)
         rest = request.match_info["rest"].strip("/")
-        if request.method == "POST":
+        server, _, part = rest.partition("/")
+        if part and server in self.servers:
+            self.servers[server] |= {part: await request.json()}
+            return web.Response(status=202)
+        if request.method == "POST" and not part:
             name = (await request.json())["server"]["name"]
             self.servers[name] = {"id": name}
             return web.json_response({"server": {"id": name}}, status=202)
@@ -113,6 +117,19 @@ def test_servers_are_created_at_one_region_and_listed_from_all(ask):
 
     def _with_query(region):
         return [(method, rest + ("?all_tenants=1" if rest == "/detail" else ""), version) for method, rest, version in region.asked]
+
+    asyncio.run(run())
+
+
+def test_an_action_reaches_the_region_that_has_the_server():
+    async def run():
+        north, south = MemoryRegion("north"), MemoryRegion("south")
+        async with brokered(north, south) as send:
+            await send("POST", "south/servers", {"server": {"name": "one"}})
+            assert await send("POST", "north/servers/one/action", {"pause": None}) == (202, None)
+            assert (await send("POST", "north/servers/two/action", {"pause": None}))[0] == 404
+        assert south.servers == {"one": {"id": "one", "action": {"pause": None}}}
+        assert north.servers == {}
 
     asyncio.run(run())
 
