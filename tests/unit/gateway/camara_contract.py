@@ -1,7 +1,7 @@
 """The answers of the edge APIs of CAMARA and ETSI, as JSON Schemas that were written from a reading of the published OpenAPI files.
 
 The published files are not part of this repository. If the environment variable `ATOLL_OPENAPI` names a directory that has them
-(`optimal-edge-discovery.yaml`, …, `dev_app.yaml`, of the versions in docs/), each answer is checked against them too.
+(`optimal-edge-discovery.yaml`, …, `dev_app.yaml`, `amsi.yaml`, of the versions in docs/), each answer is checked against them too.
 """
 
 from __future__ import annotations
@@ -144,6 +144,52 @@ LOCATIONS = fields({"associateDevAppId": TEXT, "appInfo": fields(_NAMES, availab
 DETAILS = fields({"title": TEXT, "status": {"type": "integer"}, "detail": {"type": "string", "minLength": 1}})
 
 _MEC = "dev_app"
+_AMSI = "amsi"
+ETSI = {_MEC, _AMSI}
+
+_LINK = fields({"href": {"type": "string", "format": "uri"}})
+_DEVICE = fields(
+    {"associateId": TEXT, "contextTransferState": {"enum": [0, 1]}},
+    appMobilityServiceLevel=fields({"appMobilityServiceLevel": {"enum": [1, 2, 3]}}),
+)
+_REGISTRATION = fields(
+    {"appMobilityServiceId": UUID, "serviceConsumerId": fields({"appInstanceId": UUID}), "expiryTime": {"type": "integer"}},
+    deviceInformation=array(_DEVICE),
+)
+REGISTERED = fields({"RegistrationInfo": _REGISTRATION})
+_TIME = fields({"seconds": {"type": "integer"}, "nanoSeconds": {"type": "integer"}})
+_SUBSCRIPTION = fields(
+    {
+        "subscriptionType": {"enum": ["MobilityProcedureSubscription"]},
+        "websockNotifConfig": fields({"websocketUri": {"type": "string", "pattern": "^ws://"}}),
+        "_links": fields({"self": _LINK}),
+        "filterCriteria": fields({"associateId": array(TEXT), "mobilityStatus": array({"enum": [1, 2, 3]})}, appInstanceId=UUID),
+    },
+    expiryDeadline=_TIME,
+)
+SUBSCRIBED = fields({"MobilityProcedureSubscription": _SUBSCRIPTION})
+_TYPED_LINK = fields({"href": {"type": "string", "format": "uri"}, "subscriptionType": TEXT})
+_LINKS = fields({"SubscriptionLinkList": fields({"_links": fields({"self": _LINK, "subscription": array(_TYPED_LINK)})})})
+_COMMUNICATION = fields({"ipAddresses": array(fields({"host": TEXT, "port": PORT}), 1)})
+ADJACENT = fields(
+    {
+        "appInstanceId": UUID,
+        "appDId": UUID,
+        "appInstanceCommLink": array(_COMMUNICATION, 1),
+        "registeredInstanceId": UUID,
+    },
+    mecHostInformation=fields({"hostName": TEXT, "hostId": fields({"site": TEXT})}),
+)
+NOTIFICATION = fields(
+    {
+        "notificationType": {"enum": ["MobilityProcedureNotification"]},
+        "timeStamp": _TIME,
+        "associateId": array(TEXT, 1),
+        "mobilityStatus": {"enum": [1, 2, 3]},
+        "targetAppInfo": fields({"appInstanceId": UUID}, commInterface=_COMMUNICATION),
+        "_links": fields({"subscription": _LINK}),
+    }
+)
 
 ANSWERS: dict[tuple[str, str, str], dict[int, Schema | None]] = {
     ("optimal-edge-discovery", "GET", "/regions"): {200: array(TEXT)},
@@ -179,6 +225,18 @@ ANSWERS: dict[tuple[str, str, str], dict[int, Schema | None]] = {
     (_MEC, "POST", "/app_contexts"): {201: fields({"AppContext": CONTEXT})},
     (_MEC, "PUT", "/app_contexts/{contextId}"): {204: None},
     (_MEC, "DELETE", "/app_contexts/{contextId}"): {204: None},
+    (_AMSI, "GET", "/app_mobility_services"): {200: array(_REGISTRATION)},
+    (_AMSI, "POST", "/app_mobility_services"): {201: REGISTERED},
+    (_AMSI, "GET", "/app_mobility_services/{appMobilityServiceId}"): {200: REGISTERED},
+    (_AMSI, "PUT", "/app_mobility_services/{appMobilityServiceId}"): {200: REGISTERED},
+    (_AMSI, "DELETE", "/app_mobility_services/{appMobilityServiceId}"): {204: None},
+    (_AMSI, "POST", "/app_mobility_services/{appMobilityServiceId}/deregister_task"): {204: None},
+    (_AMSI, "GET", "/subscriptions"): {200: _LINKS},
+    (_AMSI, "POST", "/subscriptions"): {201: SUBSCRIBED},
+    (_AMSI, "GET", "/subscriptions/{subscriptionId}"): {200: SUBSCRIBED},
+    (_AMSI, "PUT", "/subscriptions/{subscriptionId}"): {200: SUBSCRIBED},
+    (_AMSI, "DELETE", "/subscriptions/{subscriptionId}"): {204: None},
+    (_AMSI, "GET", "/queries/adjacent_app_instances"): {200: array(ADJACENT)},
     (_MEC, "POST", "/obtain_app_loc_availability"): {200: fields({"ApplicationLocationAvailability": LOCATIONS})},
 }
 """Schemas of successful answers by API, method and path, and by status; `None` for an answer without a body."""
@@ -194,7 +252,7 @@ def check(operation: tuple[str, str, str], status: int, body: Any, headers: Mapp
         schema = expected[status]
     else:
         assert body["status"] == status
-        etsi = operation[0] == _MEC
+        etsi = operation[0] in ETSI
         assert body["title" if etsi else "code"] in CODES[status]
         schema, media_type = (DETAILS, "application/problem+json") if etsi else (ERROR, "application/json")
     if schema is not None:
@@ -229,6 +287,13 @@ def _published(operation: tuple[str, str, str], status: int) -> Schema | None:
         return None
     media_type = next(iter(answer["content"])).replace("/", "~1")
     return {"$ref": f"urn:{api}#{pointer}/content/{media_type}/schema"}
+
+
+def check_structure(name: str, schema: Schema, body: Any) -> None:
+    """Check a body that is no answer, such as a notification, against a schema and the structure of a name in `amsi.yaml`."""
+    _validate(schema, body)
+    if "ATOLL_OPENAPI" in os.environ:
+        _validate({"$ref": f"urn:{_AMSI}#/components/schemas/{name}"}, body)
 
 
 def _validate(schema: Schema, body: Any) -> None:

@@ -175,10 +175,27 @@ class Services:
             return self.server_list(request, detail=bool(rest[1:]))
         if rest[1] not in self.servers:
             return web.json_response({"itemNotFound": {"code": 404, "message": f"Instance {rest[1]} could not be found."}}, status=404)
+        return await self.server(request, rest[1], rest[2:])
+
+    async def server(self, request: web.Request, key: str, below: list[str]) -> web.Response:
+        if below[:1] == ["metadata"]:
+            return await self.metadata(request, self.servers[key].setdefault("metadata", {}), below[1:])
         if request.method == "DELETE":
-            del self.servers[rest[1]]
+            del self.servers[key]
             return web.Response(status=204)
-        return web.json_response({"server": self.servers[rest[1]] | {"where": self.site}})
+        return web.json_response({"server": self.servers[key] | {"where": self.site}})
+
+    async def metadata(self, request: web.Request, held: dict[str, str], key: list[str]) -> web.Response:
+        _project, roles = self.people.get(request.headers.get("X-Auth-Token", ""), ("p1", ("member",)))
+        if "member" not in roles:
+            return web.json_response({"forbidden": {"code": 403, "message": "Policy doesn't allow this"}}, status=403)
+        if request.method == "DELETE" and key:
+            return web.Response(status=204 if held.pop(key[0], None) is not None else 404)
+        wanted = (await request.json())["metadata"]
+        if any(len(value) > 255 for value in wanted.values()):
+            return web.json_response({"badRequest": {"code": 400, "message": "is too long"}}, status=400)
+        held.update(wanted)
+        return web.json_response({"metadata": held})
 
     def server_list(self, request: web.Request, *, detail: bool) -> web.Response:
         items = sorted(self.servers.values(), key=lambda item: item["id"])
@@ -313,12 +330,15 @@ class Site:
             zones.attach(application)
             launches.attach(application)
             handoffs.attach(application)
+            edge.mobility.events.attach(application)
 
         bases = OverlayBases(self.sites, self.parts.get("bringer") or NoBringer(), launches)
         edge = edge_apis(self.options, self.sites, zones, self.gateway.answer, launches.holding)
         handoffs = self.handoffs = Handoffs(
             self.options, self.sites, self.parts.get("bringer") or NoBringer(), self.gateway.local, self.mesh
         )
+        handoffs.publish = edge.mobility.events.publish
+        self.edge = edge
         extensions = Extensions(self.consoles, edge, bases, handoffs, self.freshness, extend)
         self.server = GatewayServer(self.options, self.gateway, self.mesh, extensions, self.limits)
         await self.server.start(self._sockets[1], self._sockets[2])
@@ -326,6 +346,8 @@ class Site:
     async def stop(self) -> None:
         await self.server.stop()
         await self.handoffs.stop()
+        await self.edge.stop()
+        self.edge.mobility.close()
         await self.sites.stop()
         await self._services_runner.cleanup()
         for each in self._sockets:

@@ -14,6 +14,8 @@ from atoll.gateway.edge.endpoints import EndpointDiscovery
 from atoll.gateway.edge.front import Door, EdgeApis
 from atoll.gateway.edge.location import Locator
 from atoll.gateway.edge.management import ApplicationManagement
+from atoll.gateway.edge.mobility.api import ROOT as MOBILITY
+from atoll.gateway.edge.mobility.api import SOCKET, ApplicationMobility
 from atoll.gateway.edge.optimal import OptimalDiscovery
 from atoll.gateway.edge.placement import Placement
 from atoll.gateway.edge.problem import problem_details
@@ -23,13 +25,21 @@ from atoll.gateway.options import Options
 from atoll.gateway.request.call import Reply
 from atoll.gateway.sites import Sites
 
-ROOTS = (SIMPLE, "/optimal-edge-discovery/", "/application-endpoint-discovery/", "/edge-application-management/", DEVICE)
+ETSI = (DEVICE, MOBILITY)
+"""First segments of the paths of ETSI's APIs."""
+
+ROOTS = (SIMPLE, "/optimal-edge-discovery/", "/application-endpoint-discovery/", "/edge-application-management/", *ETSI)
 """First segments of the paths of the APIs."""
 
 
 def concerns(raw_path: str) -> bool:
     """Return whether the target of a request belongs to one of the APIs."""
     return raw_path.startswith(ROOTS)
+
+
+def upgrades(raw_path: str) -> bool:
+    """Return whether the target of a request is a WebSocket of one of the APIs."""
+    return SOCKET.fullmatch(raw_path) is not None
 
 
 @dataclass(frozen=True)
@@ -39,15 +49,21 @@ class EdgeFronts:
     Attributes:
         camara: CAMARA's APIs.
         etsi: ETSI's APIs.
+        mobility: the application mobility service, which has files and open connections.
     """
 
     camara: EdgeApis
     etsi: EdgeApis
+    mobility: ApplicationMobility
 
-    async def answer(self, request: web.BaseRequest, door: Door) -> Reply:
+    async def answer(self, request: web.BaseRequest, door: Door) -> Reply | web.StreamResponse:
         """Answer a request, also a wrong one; see `EdgeApis.answer`."""
-        front = self.etsi if request.raw_path.startswith(DEVICE) else self.camara
+        front = self.etsi if request.raw_path.startswith(ETSI) else self.camara
         return await front.answer(request, door)
+
+    async def stop(self) -> None:
+        """Close the open connections, which may never end."""
+        await self.mobility.stop()
 
 
 def edge_apis(options: Options, sites: Sites, zones: Zones, answer: GatewayAnswer, holding: Holding | None = None) -> EdgeFronts:
@@ -70,4 +86,6 @@ def edge_apis(options: Options, sites: Sites, zones: Zones, answer: GatewayAnswe
     camara = [each for api in (simple, optimal, endpoints, management) for each in api.operations]
     placement = Placement(sites, zones, locator, services, holding)
     device = DeviceApplications(options, lists, placement)
-    return EdgeFronts(EdgeApis(options, sites, camara), EdgeApis(options, sites, device.operations, problem_details))
+    mobility = ApplicationMobility(options, sites, zones, lists)
+    etsi = [*device.operations, *mobility.operations]
+    return EdgeFronts(EdgeApis(options, sites, camara), EdgeApis(options, sites, etsi, problem_details), mobility)
