@@ -174,7 +174,7 @@ class GatewayApp:
         self._clashes.close()
         self._conflicts.close()
         self._servers.close()
-        self._edge.mobility.close()
+        self._edge.close()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

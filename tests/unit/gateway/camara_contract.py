@@ -1,7 +1,8 @@
 """The answers of the edge APIs of CAMARA and ETSI, as JSON Schemas that were written from a reading of the published OpenAPI files.
 
 The published files are not part of this repository. If the environment variable `ATOLL_OPENAPI` names a directory that has them
-(`optimal-edge-discovery.yaml`, …, `dev_app.yaml`, `amsi.yaml`, of the versions in docs/), each answer is checked against them too.
+(`optimal-edge-discovery.yaml`, …, and ETSI's as `dev_app.yaml`, `amsi.yaml`, `app_pkgm.yaml` and `app_lcm.yaml`, of the versions in
+docs/), each answer is checked against them too.
 """
 
 from __future__ import annotations
@@ -145,7 +146,9 @@ DETAILS = fields({"title": TEXT, "status": {"type": "integer"}, "detail": {"type
 
 _MEC = "dev_app"
 _AMSI = "amsi"
-ETSI = {_MEC, _AMSI}
+_PACKAGES = "app_pkgm"
+_LIFE = "app_lcm"
+ETSI = {_MEC, _AMSI, _PACKAGES, _LIFE}
 
 _LINK = fields({"href": {"type": "string", "format": "uri"}})
 _DEVICE = fields(
@@ -190,6 +193,55 @@ NOTIFICATION = fields(
         "_links": fields({"subscription": _LINK}),
     }
 )
+
+_SUM = fields({"algorithm": TEXT, "hash": TEXT})
+_PACKAGE = fields(
+    dict.fromkeys(("id", "appDId"), UUID)
+    | dict.fromkeys(("appName", "appProvider", "appSoftwareVersion", "appDVersion"), TEXT)
+    | {
+        "checksum": _SUM,
+        "softwareImages": array({"type": "object"}, 1),
+        "onboardingState": {"enum": ["CREATED", "UPLOADING", "PROCESSING", "ONBOARDED"]},
+        "operationalState": {"enum": ["ENABLED", "DISABLED"]},
+        "usageState": {"enum": ["IN_USE", "NOT_IN_USE"]},
+        "mecInfo": array(TEXT, 1),
+        "_links": fields({"self": _LINK, "appD": _LINK, "appPkgContent": _LINK}),
+    },
+    userDefinedData={"type": "object"},
+)
+_MODIFIED = fields({"AppPkgInfoModifications": fields({"operationalState": {"enum": ["ENABLED", "DISABLED"]}})})
+_DESCRIPTOR = {
+    "type": "object",
+    "required": ["appDId", "appName", "appProvider", "appSoftVersion", "appDVersion", "mecVersion", "appDescription", "appExtCpd"],
+    "properties": {"swImageDescriptor": array({"type": "object"}, 1), "appExtCpd": array({"type": "object"}, 1)},
+}
+_NO_LINKS = fields({"_links": fields({"self": _LINK, "subscriptions": {"type": "array", "maxItems": 0}})})
+_LCM_INSTANCE = fields(
+    dict.fromkeys(("id", "appDId", "appPkgId"), UUID)
+    | dict.fromkeys(("appProvider", "appName", "appSoftVersion", "appDVersion"), TEXT)
+    | {
+        "instantiationState": {"enum": ["NOT_INSTANTIATED", "INSTANTIATED"]},
+        "_links": fields({"self": _LINK}, instantiate=_LINK, terminate=_LINK, operate=_LINK),
+    },
+    appInstanceName=TEXT,
+    appInstanceDescription=TEXT,
+    instantiatedAppState=fields({"operationalState": {"enum": ["STARTED", "STOPPED"]}}),
+    communicationInterface=_COMMUNICATION,
+)
+_OCCURRENCE = fields(
+    {
+        "id": UUID,
+        "operationState": {"enum": ["STARTING", "PROCESSING", "COMPLETED", "FAILED", "FAILED_TEMP"]},
+        "stateEnteredTime": _TIME,
+        "startTime": _TIME,
+        "lcmOperation": {"enum": ["INSTANTIATE", "OPERATE", "TERMINATE"]},
+        "isCancelPending": {"type": "boolean"},
+        "_links": fields({"self": _LINK, "appInstance": _LINK}),
+    },
+    operationParams={"type": "object"},
+)
+_ONE_PACKAGE, _ONE_INSTANCE = "/onboarded_app_packages/{appDId}", "/app_instances/{appInstanceId}"
+_ONE_OCCURRENCE = "/app_lcm_op_occs/{appLcmOpOccId}"
 
 ANSWERS: dict[tuple[str, str, str], dict[int, Schema | None]] = {
     ("optimal-edge-discovery", "GET", "/regions"): {200: array(TEXT)},
@@ -237,6 +289,31 @@ ANSWERS: dict[tuple[str, str, str], dict[int, Schema | None]] = {
     (_AMSI, "PUT", "/subscriptions/{subscriptionId}"): {200: SUBSCRIBED},
     (_AMSI, "DELETE", "/subscriptions/{subscriptionId}"): {204: None},
     (_AMSI, "GET", "/queries/adjacent_app_instances"): {200: array(ADJACENT)},
+    (_PACKAGES, "GET", "/onboarded_app_packages"): {200: array(_PACKAGE)},
+    (_PACKAGES, "POST", "/onboarded_app_packages"): {201: fields({"AppPkgInfo": _PACKAGE})},
+    (_PACKAGES, "GET", _ONE_PACKAGE): {200: fields({"AppPkgInfo": _PACKAGE})},
+    (_PACKAGES, "PATCH", _ONE_PACKAGE): {200: _MODIFIED},
+    (_PACKAGES, "DELETE", _ONE_PACKAGE): {204: None},
+    (_PACKAGES, "GET", f"{_ONE_PACKAGE}/appd"): {200: fields({"AppD": _DESCRIPTOR})},
+    (_PACKAGES, "GET", f"{_ONE_PACKAGE}/package_content"): {},
+    (_PACKAGES, "PUT", f"{_ONE_PACKAGE}/package_content"): {},
+    (_PACKAGES, "GET", "/subscriptions"): {200: fields({"AppPkgSubscriptionLinkList": _NO_LINKS})},
+    (_PACKAGES, "POST", "/subscriptions"): {},
+    (_LIFE, "GET", "/app_instances"): {200: array(_LCM_INSTANCE)},
+    (_LIFE, "POST", "/app_instances"): {201: fields({"AppInstanceInfo": _LCM_INSTANCE})},
+    (_LIFE, "GET", _ONE_INSTANCE): {200: fields({"AppInstanceInfo": _LCM_INSTANCE})},
+    (_LIFE, "DELETE", _ONE_INSTANCE): {204: None},
+    (_LIFE, "POST", f"{_ONE_INSTANCE}/instantiate"): {202: None},
+    (_LIFE, "POST", f"{_ONE_INSTANCE}/operate"): {202: None},
+    (_LIFE, "POST", f"{_ONE_INSTANCE}/terminate"): {202: None},
+    (_LIFE, "POST", f"{_ONE_INSTANCE}/configure_platform_for_app"): {},
+    (_LIFE, "GET", "/app_lcm_op_occs"): {200: array(_OCCURRENCE)},
+    (_LIFE, "GET", _ONE_OCCURRENCE): {200: fields({"AppLcmOpOcc": _OCCURRENCE})},
+    (_LIFE, "POST", f"{_ONE_OCCURRENCE}/cancel"): {},
+    (_LIFE, "POST", f"{_ONE_OCCURRENCE}/fail"): {},
+    (_LIFE, "POST", f"{_ONE_OCCURRENCE}/retry"): {},
+    (_LIFE, "GET", "/subscriptions"): {200: fields({"AppInstanceSubscriptionLinkList": _NO_LINKS})},
+    (_LIFE, "POST", "/subscriptions"): {},
     (_MEC, "POST", "/obtain_app_loc_availability"): {200: fields({"ApplicationLocationAvailability": LOCATIONS})},
 }
 """Schemas of successful answers by API, method and path, and by status; `None` for an answer without a body."""
@@ -265,9 +342,16 @@ def check(operation: tuple[str, str, str], status: int, body: Any, headers: Mapp
 @cache
 def _registry() -> Registry[Any]:
     directory = Path(os.environ["ATOLL_OPENAPI"])
-    files = {file.stem: yaml.safe_load(file.read_text()) for file in directory.glob("*.yaml")}
+    files = {file.stem: _without_placeholders(yaml.safe_load(file.read_text())) for file in directory.glob("*.yaml")}
     pairs = ((f"urn:{name}", DRAFT202012.create_resource(content)) for name, content in files.items())
     return Registry().with_resources(pairs)
+
+
+def _without_placeholders(content: Any) -> Any:
+    """Return a published file without enumerations whose only value says that the description has the values, as ETSI MEC 010-2's have."""
+    if isinstance(content, dict):
+        return {name: _without_placeholders(value) for name, value in content.items() if value != ["SEE_DESCRIPTION"]}
+    return [_without_placeholders(each) for each in content] if isinstance(content, list) else content
 
 
 def _published(operation: tuple[str, str, str], status: int) -> Schema | None:

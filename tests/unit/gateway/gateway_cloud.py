@@ -180,6 +180,10 @@ class Services:
     async def server(self, request: web.Request, key: str, below: list[str]) -> web.Response:
         if below[:1] == ["metadata"]:
             return await self.metadata(request, self.servers[key].setdefault("metadata", {}), below[1:])
+        if below == ["action"]:
+            (action,) = await request.json()
+            self.servers[key]["status"] = {"os-start": "ACTIVE", "os-stop": "SHUTOFF"}[action]
+            return web.Response(status=202)
         if request.method == "DELETE":
             del self.servers[key]
             return web.Response(status=204)
@@ -347,7 +351,7 @@ class Site:
         await self.server.stop()
         await self.handoffs.stop()
         await self.edge.stop()
-        self.edge.mobility.close()
+        self.edge.close()
         await self.sites.stop()
         await self._services_runner.cleanup()
         for each in self._sockets:

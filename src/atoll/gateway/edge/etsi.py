@@ -1,4 +1,4 @@
-"""The bodies of ETSI's APIs: the outer property of the published OpenAPI files, and the strict form of what is in it."""
+"""Parts of all APIs of ETSI: the outer property of bodies and the strict form of what is in it, and the project of a caller."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 from pydantic.alias_generators import to_camel
 
 from atoll.gateway.edge.device import fields_of
+from atoll.gateway.edge.front import Question
 from atoll.gateway.edge.problem import Problem, invalid
+
+WRITERS = frozenset(("admin", "manager", "member"))
+"""The roles with which a caller may change what the gateway itself keeps for the caller's project."""
 
 
 class Strict(BaseModel):
@@ -52,3 +56,20 @@ def validated(value: Any, name: str, kind: TypeAdapter[Any]) -> Any:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, (*([name] if name else []), *first["loc"]))) or "the body"
         raise Problem(400, f"{where} is not as the standard says: {first['msg']}") from None
+
+
+def project_of(question: Question, *, writes: bool = False) -> str:
+    """Return the project of the caller.
+
+    Args:
+        question: the request.
+        writes: whether the request changes something, which readers may not.
+
+    Raises:
+        Problem: the token belongs to no project, or its roles do not suffice.
+    """
+    if not question.caller.project:
+        raise Problem(403, "the token belongs to no project")
+    if writes and not WRITERS & question.caller.roles:
+        raise Problem(403, f"the token may change nothing: expected one of the roles {', '.join(sorted(WRITERS))}")
+    return question.caller.project

@@ -49,11 +49,13 @@ class Body(Enum):
         NONE: a body is refused.
         OPTIONAL: a request without a body has a meaning.
         REQUIRED: a request has a body.
+        UNREAD: the operation refuses every request, whatever its body is.
     """
 
     NONE = "none"
     OPTIONAL = "optional"
     REQUIRED = "required"
+    UNREAD = "unread"
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ async def _body(request: web.BaseRequest, door: Door, operation: EdgeOperation) 
         if request.body_exists:
             raise invalid("the operation has no body")
         return b""
-    if operation.body is Body.OPTIONAL and not request.body_exists:
+    if operation.body is Body.UNREAD or (operation.body is Body.OPTIONAL and not request.body_exists):
         return b""
     if request.content_type != "application/json":
         raise Problem(415, "the body of the request is not declared as JSON: expected Content-Type: application/json")

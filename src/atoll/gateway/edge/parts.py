@@ -12,6 +12,10 @@ from atoll.gateway.edge.discovery import ROOT as SIMPLE
 from atoll.gateway.edge.discovery import EdgeDiscovery, Holding
 from atoll.gateway.edge.endpoints import EndpointDiscovery
 from atoll.gateway.edge.front import Door, EdgeApis
+from atoll.gateway.edge.lifecycle.life import ROOT as LIFE_CYCLE
+from atoll.gateway.edge.lifecycle.life import LifeCycle
+from atoll.gateway.edge.lifecycle.packages import ROOT as PACKAGES
+from atoll.gateway.edge.lifecycle.packages import PackageManagement
 from atoll.gateway.edge.location import Locator
 from atoll.gateway.edge.management import ApplicationManagement
 from atoll.gateway.edge.mobility.api import ROOT as MOBILITY
@@ -25,7 +29,7 @@ from atoll.gateway.options import Options
 from atoll.gateway.request.call import Reply
 from atoll.gateway.sites import Sites
 
-ETSI = (DEVICE, MOBILITY)
+ETSI = (DEVICE, MOBILITY, PACKAGES, LIFE_CYCLE)
 """First segments of the paths of ETSI's APIs."""
 
 ROOTS = (SIMPLE, "/optimal-edge-discovery/", "/application-endpoint-discovery/", "/edge-application-management/", *ETSI)
@@ -49,12 +53,14 @@ class EdgeFronts:
     Attributes:
         camara: CAMARA's APIs.
         etsi: ETSI's APIs.
-        mobility: the application mobility service, which has files and open connections.
+        mobility: the application mobility service, which has a file and open connections.
+        life: the life cycle management, which has a file and tasks.
     """
 
     camara: EdgeApis
     etsi: EdgeApis
     mobility: ApplicationMobility
+    life: LifeCycle
 
     async def answer(self, request: web.BaseRequest, door: Door) -> Reply | web.StreamResponse:
         """Answer a request, also a wrong one; see `EdgeApis.answer`."""
@@ -62,8 +68,14 @@ class EdgeFronts:
         return await front.answer(request, door)
 
     async def stop(self) -> None:
-        """Close the open connections, which may never end."""
+        """Close the open connections, which may never end, and stop the tasks."""
         await self.mobility.stop()
+        await self.life.stop()
+
+    def close(self) -> None:
+        """Close the files of all APIs."""
+        self.mobility.close()
+        self.life.close()
 
 
 def edge_apis(options: Options, sites: Sites, zones: Zones, answer: GatewayAnswer, holding: Holding | None = None) -> EdgeFronts:
@@ -87,5 +99,6 @@ def edge_apis(options: Options, sites: Sites, zones: Zones, answer: GatewayAnswe
     placement = Placement(sites, zones, locator, services, holding)
     device = DeviceApplications(options, lists, placement)
     mobility = ApplicationMobility(options, sites, zones, lists)
-    etsi = [*device.operations, *mobility.operations]
-    return EdgeFronts(EdgeApis(options, sites, camara), EdgeApis(options, sites, etsi, problem_details), mobility)
+    packages, life = PackageManagement(options, lists), LifeCycle(options, sites, lists)
+    etsi = [each for api in (device, mobility, packages, life) for each in api.operations]
+    return EdgeFronts(EdgeApis(options, sites, camara), EdgeApis(options, sites, etsi, problem_details), mobility, life)

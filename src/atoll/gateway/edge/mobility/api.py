@@ -16,6 +16,7 @@ from multidict import CIMultiDict
 
 from atoll.gateway.edge.applications import ID
 from atoll.gateway.edge.attribute_filter import PARAMETERS, selected
+from atoll.gateway.edge.etsi import project_of
 from atoll.gateway.edge.front import Body, EdgeOperation, Question, Upgraded
 from atoll.gateway.edge.instances import AppInstance, instance_of, instances
 from atoll.gateway.edge.mobility import registrations, subscriptions
@@ -41,7 +42,6 @@ SOCKET = re.compile(rf"{ROOT}subscriptions/({ID.pattern})/websocket")
 MOST_ADJACENT = 1000
 """Greatest number of adjacent instances in an answer."""
 
-_WRITERS = frozenset(("admin", "manager", "member"))
 _TYPES = {"mobility_proc": True, "adj_app_info": False}
 _REQUIRED = frozenset(("serviceConsumerId", "appInstanceCommLink"))
 
@@ -233,14 +233,14 @@ class ApplicationMobility:
         if kind not in _TYPES:
             raise invalid(f"subscriptiontype is unknown: expected {' or '.join(_TYPES)}")
         self._expire()
-        found = self._subscriptions.of(_project(question)) if _TYPES[kind] else []
+        found = self._subscriptions.of(project_of(question)) if _TYPES[kind] else []
         links = [{"href": self._href(subscription), "subscriptionType": KIND} for subscription in found]
         body = {"_links": {"self": {"href": f"{self._base}subscriptions"}, "subscription": links}}
         return json_reply(200, {"SubscriptionLinkList": body}, self._site)
 
     async def _subscribe(self, question: Question) -> Reply:
         self._expire()
-        subscription = subscriptions.wanted(question.body, _project(question, writes=True), self._clock())
+        subscription = subscriptions.wanted(question.body, project_of(question, writes=True), self._clock())
         self._subscriptions.put(subscription)
         reply = self._data(201, subscription)
         reply.headers["Location"] = self._href(subscription)
@@ -250,7 +250,7 @@ class ApplicationMobility:
         return self._data(200, self._own(question))
 
     async def _change(self, question: Question) -> Reply:
-        project = _project(question, writes=True)
+        project = project_of(question, writes=True)
         held = self._own(question)
         changed = subscriptions.wanted(question.body, project, self._clock(), held.id)
         self._subscriptions.put(changed)
@@ -258,7 +258,7 @@ class ApplicationMobility:
         return self._data(200, changed)
 
     async def _unsubscribe(self, question: Question) -> Reply:
-        _project(question, writes=True)
+        project_of(question, writes=True)
         held = self._own(question)
         self._subscriptions.delete(held.id)
         await self._sockets.end(held.id)
@@ -274,7 +274,7 @@ class ApplicationMobility:
         Raises:
             Problem: the caller's project has no such subscription at this gateway.
         """
-        found = self._subscriptions.get(question.names[0], _project(question))
+        found = self._subscriptions.get(question.names[0], project_of(question))
         if found is None:
             raise Problem(404, f"there is no such subscription at {self._site}: each site has its own")
         return found
@@ -318,23 +318,6 @@ class ApplicationMobility:
 
     def _empty(self) -> Reply:
         return Reply(204, CIMultiDict(), b"", self._site)
-
-
-def _project(question: Question, *, writes: bool = False) -> str:
-    """Return the project of the caller.
-
-    Args:
-        question: the request.
-        writes: whether the request changes something, which readers may not.
-
-    Raises:
-        Problem: the token belongs to no project, or its roles do not suffice.
-    """
-    if not question.caller.project:
-        raise Problem(403, "the token belongs to no project")
-    if writes and not _WRITERS & question.caller.roles:
-        raise Problem(403, f"the token may change nothing: expected one of the roles {', '.join(sorted(_WRITERS))}")
-    return question.caller.project
 
 
 def _operation(method: str, pattern: str, answer: Any, *, body: Body | None = None, query: frozenset[str] = frozenset()) -> EdgeOperation:

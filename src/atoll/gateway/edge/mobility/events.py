@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import sqlite3
 import time
 from collections import deque
 from collections.abc import Callable
@@ -93,8 +94,11 @@ class Events:
         application.router.add_post(PATH, self._told)
 
     def publish(self, event: MobilityEvent) -> None:
-        """Queue an event of this site, and tell other sites soon."""
-        self._offer(event)
+        """Queue an event of this site, and tell other sites soon; a failure here does not concern the hand-off."""
+        try:
+            self._offer(event)
+        except sqlite3.Error:
+            LOG.exception("the subscriptions can't be read: nobody at this site is told of a hand-off of server %s", event.server)
         if len(self._telling) >= MOST_UNDER_WAY:
             LOG.info("a hand-off of server %s is told to no other site: %d are being told already", event.server, MOST_UNDER_WAY)
             return
