@@ -96,6 +96,10 @@ def patch(image: dict[str, Any], changes: list[dict[str, str]]) -> None:
             del image[name]
 
 
+_STATUSES = {"os-start": "ACTIVE", "os-stop": "SHUTOFF"}
+"""Status of a server after an action; other actions change nothing."""
+
+
 class Services:
     """A double of Nova, Glance, Neutron and Keystone of one site, with the features that the tests need."""
 
@@ -180,9 +184,9 @@ class Services:
     async def server(self, request: web.Request, key: str, below: list[str]) -> web.Response:
         if below[:1] == ["metadata"]:
             return await self.metadata(request, self.servers[key].setdefault("metadata", {}), below[1:])
-        if below == ["action"]:
-            (action,) = await request.json()
-            self.servers[key]["status"] = {"os-start": "ACTIVE", "os-stop": "SHUTOFF"}[action]
+        status = next((_STATUSES[action] for action in await request.json() if action in _STATUSES), "") if below == ["action"] else ""
+        if status:
+            self.servers[key]["status"] = status
             return web.Response(status=202)
         if request.method == "DELETE":
             del self.servers[key]
