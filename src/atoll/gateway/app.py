@@ -106,6 +106,7 @@ class GatewayApp:
         self._bases = OverlayBases(self._sites, self._bringer, self._launches, trust)
         edge = self._edge = edge_apis(options, self._sites, self._zones, self._gateway.answer, self._launches.holding)
         self._handoffs = Handoffs(options, self._sites, self._bringer, self._gateway.local, self.mesh)
+        self._handoffs.publish = edge.mobility.events.publish
         extensions = Extensions(self._consoles, edge, self._bases, self._handoffs, self._freshness, self._extend_peer_port)
         self._server = GatewayServer(options, self._gateway, self.mesh, extensions)
         self._control = ControlServer(
@@ -165,6 +166,7 @@ class GatewayApp:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._bases.stop()
         await self._handoffs.stop()
+        await self._edge.stop()
         await self._bringer.stop()
         await self._sites.stop()
         await self.mesh.stop()
@@ -172,6 +174,7 @@ class GatewayApp:
         self._clashes.close()
         self._conflicts.close()
         self._servers.close()
+        self._edge.close()
 
     def _begin(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -1,7 +1,8 @@
 """The answers of the edge APIs of CAMARA and ETSI, as JSON Schemas that were written from a reading of the published OpenAPI files.
 
 The published files are not part of this repository. If the environment variable `ATOLL_OPENAPI` names a directory that has them
-(`optimal-edge-discovery.yaml`, …, `dev_app.yaml`, of the versions in docs/), each answer is checked against them too.
+(`optimal-edge-discovery.yaml`, …, and ETSI's as `dev_app.yaml`, `amsi.yaml`, `app_pkgm.yaml` and `app_lcm.yaml`, of the versions in
+docs/), each answer is checked against them too.
 """
 
 from __future__ import annotations
@@ -144,6 +145,103 @@ LOCATIONS = fields({"associateDevAppId": TEXT, "appInfo": fields(_NAMES, availab
 DETAILS = fields({"title": TEXT, "status": {"type": "integer"}, "detail": {"type": "string", "minLength": 1}})
 
 _MEC = "dev_app"
+_AMSI = "amsi"
+_PACKAGES = "app_pkgm"
+_LIFE = "app_lcm"
+ETSI = {_MEC, _AMSI, _PACKAGES, _LIFE}
+
+_LINK = fields({"href": {"type": "string", "format": "uri"}})
+_DEVICE = fields(
+    {"associateId": TEXT, "contextTransferState": {"enum": [0, 1]}},
+    appMobilityServiceLevel=fields({"appMobilityServiceLevel": {"enum": [1, 2, 3]}}),
+)
+_REGISTRATION = fields(
+    {"appMobilityServiceId": UUID, "serviceConsumerId": fields({"appInstanceId": UUID}), "expiryTime": {"type": "integer"}},
+    deviceInformation=array(_DEVICE),
+)
+REGISTERED = fields({"RegistrationInfo": _REGISTRATION})
+_TIME = fields({"seconds": {"type": "integer"}, "nanoSeconds": {"type": "integer"}})
+_SUBSCRIPTION = fields(
+    {
+        "subscriptionType": {"enum": ["MobilityProcedureSubscription"]},
+        "websockNotifConfig": fields({"websocketUri": {"type": "string", "pattern": "^ws://"}}),
+        "_links": fields({"self": _LINK}),
+        "filterCriteria": fields({"associateId": array(TEXT), "mobilityStatus": array({"enum": [1, 2, 3]})}, appInstanceId=UUID),
+    },
+    expiryDeadline=_TIME,
+)
+SUBSCRIBED = fields({"MobilityProcedureSubscription": _SUBSCRIPTION})
+_TYPED_LINK = fields({"href": {"type": "string", "format": "uri"}, "subscriptionType": TEXT})
+_LINKS = fields({"SubscriptionLinkList": fields({"_links": fields({"self": _LINK, "subscription": array(_TYPED_LINK)})})})
+_COMMUNICATION = fields({"ipAddresses": array(fields({"host": TEXT, "port": PORT}), 1)})
+ADJACENT = fields(
+    {
+        "appInstanceId": UUID,
+        "appDId": UUID,
+        "appInstanceCommLink": array(_COMMUNICATION, 1),
+        "registeredInstanceId": UUID,
+    },
+    mecHostInformation=fields({"hostName": TEXT, "hostId": fields({"site": TEXT})}),
+)
+NOTIFICATION = fields(
+    {
+        "notificationType": {"enum": ["MobilityProcedureNotification"]},
+        "timeStamp": _TIME,
+        "associateId": array(TEXT, 1),
+        "mobilityStatus": {"enum": [1, 2, 3]},
+        "targetAppInfo": fields({"appInstanceId": UUID}, commInterface=_COMMUNICATION),
+        "_links": fields({"subscription": _LINK}),
+    }
+)
+
+_SUM = fields({"algorithm": TEXT, "hash": TEXT})
+_PACKAGE = fields(
+    dict.fromkeys(("id", "appDId"), UUID)
+    | dict.fromkeys(("appName", "appProvider", "appSoftwareVersion", "appDVersion"), TEXT)
+    | {
+        "checksum": _SUM,
+        "softwareImages": array({"type": "object"}, 1),
+        "onboardingState": {"enum": ["CREATED", "UPLOADING", "PROCESSING", "ONBOARDED"]},
+        "operationalState": {"enum": ["ENABLED", "DISABLED"]},
+        "usageState": {"enum": ["IN_USE", "NOT_IN_USE"]},
+        "mecInfo": array(TEXT, 1),
+        "_links": fields({"self": _LINK, "appD": _LINK, "appPkgContent": _LINK}),
+    },
+    userDefinedData={"type": "object"},
+)
+_MODIFIED = fields({"AppPkgInfoModifications": fields({"operationalState": {"enum": ["ENABLED", "DISABLED"]}})})
+_DESCRIPTOR = {
+    "type": "object",
+    "required": ["appDId", "appName", "appProvider", "appSoftVersion", "appDVersion", "mecVersion", "appDescription", "appExtCpd"],
+    "properties": {"swImageDescriptor": array({"type": "object"}, 1), "appExtCpd": array({"type": "object"}, 1)},
+}
+_NO_LINKS = fields({"_links": fields({"self": _LINK, "subscriptions": {"type": "array", "maxItems": 0}})})
+_LCM_INSTANCE = fields(
+    dict.fromkeys(("id", "appDId", "appPkgId"), UUID)
+    | dict.fromkeys(("appProvider", "appName", "appSoftVersion", "appDVersion"), TEXT)
+    | {
+        "instantiationState": {"enum": ["NOT_INSTANTIATED", "INSTANTIATED"]},
+        "_links": fields({"self": _LINK}, instantiate=_LINK, terminate=_LINK, operate=_LINK),
+    },
+    appInstanceName=TEXT,
+    appInstanceDescription=TEXT,
+    instantiatedAppState=fields({"operationalState": {"enum": ["STARTED", "STOPPED"]}}),
+    communicationInterface=_COMMUNICATION,
+)
+_OCCURRENCE = fields(
+    {
+        "id": UUID,
+        "operationState": {"enum": ["STARTING", "PROCESSING", "COMPLETED", "FAILED", "FAILED_TEMP"]},
+        "stateEnteredTime": _TIME,
+        "startTime": _TIME,
+        "lcmOperation": {"enum": ["INSTANTIATE", "OPERATE", "TERMINATE"]},
+        "isCancelPending": {"type": "boolean"},
+        "_links": fields({"self": _LINK, "appInstance": _LINK}),
+    },
+    operationParams={"type": "object"},
+)
+_ONE_PACKAGE, _ONE_INSTANCE = "/onboarded_app_packages/{appDId}", "/app_instances/{appInstanceId}"
+_ONE_OCCURRENCE = "/app_lcm_op_occs/{appLcmOpOccId}"
 
 ANSWERS: dict[tuple[str, str, str], dict[int, Schema | None]] = {
     ("optimal-edge-discovery", "GET", "/regions"): {200: array(TEXT)},
@@ -179,6 +277,43 @@ ANSWERS: dict[tuple[str, str, str], dict[int, Schema | None]] = {
     (_MEC, "POST", "/app_contexts"): {201: fields({"AppContext": CONTEXT})},
     (_MEC, "PUT", "/app_contexts/{contextId}"): {204: None},
     (_MEC, "DELETE", "/app_contexts/{contextId}"): {204: None},
+    (_AMSI, "GET", "/app_mobility_services"): {200: array(_REGISTRATION)},
+    (_AMSI, "POST", "/app_mobility_services"): {201: REGISTERED},
+    (_AMSI, "GET", "/app_mobility_services/{appMobilityServiceId}"): {200: REGISTERED},
+    (_AMSI, "PUT", "/app_mobility_services/{appMobilityServiceId}"): {200: REGISTERED},
+    (_AMSI, "DELETE", "/app_mobility_services/{appMobilityServiceId}"): {204: None},
+    (_AMSI, "POST", "/app_mobility_services/{appMobilityServiceId}/deregister_task"): {204: None},
+    (_AMSI, "GET", "/subscriptions"): {200: _LINKS},
+    (_AMSI, "POST", "/subscriptions"): {201: SUBSCRIBED},
+    (_AMSI, "GET", "/subscriptions/{subscriptionId}"): {200: SUBSCRIBED},
+    (_AMSI, "PUT", "/subscriptions/{subscriptionId}"): {200: SUBSCRIBED},
+    (_AMSI, "DELETE", "/subscriptions/{subscriptionId}"): {204: None},
+    (_AMSI, "GET", "/queries/adjacent_app_instances"): {200: array(ADJACENT)},
+    (_PACKAGES, "GET", "/onboarded_app_packages"): {200: array(_PACKAGE)},
+    (_PACKAGES, "POST", "/onboarded_app_packages"): {201: fields({"AppPkgInfo": _PACKAGE})},
+    (_PACKAGES, "GET", _ONE_PACKAGE): {200: fields({"AppPkgInfo": _PACKAGE})},
+    (_PACKAGES, "PATCH", _ONE_PACKAGE): {200: _MODIFIED},
+    (_PACKAGES, "DELETE", _ONE_PACKAGE): {204: None},
+    (_PACKAGES, "GET", f"{_ONE_PACKAGE}/appd"): {200: fields({"AppD": _DESCRIPTOR})},
+    (_PACKAGES, "GET", f"{_ONE_PACKAGE}/package_content"): {},
+    (_PACKAGES, "PUT", f"{_ONE_PACKAGE}/package_content"): {},
+    (_PACKAGES, "GET", "/subscriptions"): {200: fields({"AppPkgSubscriptionLinkList": _NO_LINKS})},
+    (_PACKAGES, "POST", "/subscriptions"): {},
+    (_LIFE, "GET", "/app_instances"): {200: array(_LCM_INSTANCE)},
+    (_LIFE, "POST", "/app_instances"): {201: fields({"AppInstanceInfo": _LCM_INSTANCE})},
+    (_LIFE, "GET", _ONE_INSTANCE): {200: fields({"AppInstanceInfo": _LCM_INSTANCE})},
+    (_LIFE, "DELETE", _ONE_INSTANCE): {204: None},
+    (_LIFE, "POST", f"{_ONE_INSTANCE}/instantiate"): {202: None},
+    (_LIFE, "POST", f"{_ONE_INSTANCE}/operate"): {202: None},
+    (_LIFE, "POST", f"{_ONE_INSTANCE}/terminate"): {202: None},
+    (_LIFE, "POST", f"{_ONE_INSTANCE}/configure_platform_for_app"): {},
+    (_LIFE, "GET", "/app_lcm_op_occs"): {200: array(_OCCURRENCE)},
+    (_LIFE, "GET", _ONE_OCCURRENCE): {200: fields({"AppLcmOpOcc": _OCCURRENCE})},
+    (_LIFE, "POST", f"{_ONE_OCCURRENCE}/cancel"): {},
+    (_LIFE, "POST", f"{_ONE_OCCURRENCE}/fail"): {},
+    (_LIFE, "POST", f"{_ONE_OCCURRENCE}/retry"): {},
+    (_LIFE, "GET", "/subscriptions"): {200: fields({"AppInstanceSubscriptionLinkList": _NO_LINKS})},
+    (_LIFE, "POST", "/subscriptions"): {},
     (_MEC, "POST", "/obtain_app_loc_availability"): {200: fields({"ApplicationLocationAvailability": LOCATIONS})},
 }
 """Schemas of successful answers by API, method and path, and by status; `None` for an answer without a body."""
@@ -194,7 +329,7 @@ def check(operation: tuple[str, str, str], status: int, body: Any, headers: Mapp
         schema = expected[status]
     else:
         assert body["status"] == status
-        etsi = operation[0] == _MEC
+        etsi = operation[0] in ETSI
         assert body["title" if etsi else "code"] in CODES[status]
         schema, media_type = (DETAILS, "application/problem+json") if etsi else (ERROR, "application/json")
     if schema is not None:
@@ -207,9 +342,16 @@ def check(operation: tuple[str, str, str], status: int, body: Any, headers: Mapp
 @cache
 def _registry() -> Registry[Any]:
     directory = Path(os.environ["ATOLL_OPENAPI"])
-    files = {file.stem: yaml.safe_load(file.read_text()) for file in directory.glob("*.yaml")}
+    files = {file.stem: _without_placeholders(yaml.safe_load(file.read_text())) for file in directory.glob("*.yaml")}
     pairs = ((f"urn:{name}", DRAFT202012.create_resource(content)) for name, content in files.items())
     return Registry().with_resources(pairs)
+
+
+def _without_placeholders(content: Any) -> Any:
+    """Return a published file without enumerations whose only value says that the description has the values, as ETSI MEC 010-2's have."""
+    if isinstance(content, dict):
+        return {name: _without_placeholders(value) for name, value in content.items() if value != ["SEE_DESCRIPTION"]}
+    return [_without_placeholders(each) for each in content] if isinstance(content, list) else content
 
 
 def _published(operation: tuple[str, str, str], status: int) -> Schema | None:
@@ -229,6 +371,13 @@ def _published(operation: tuple[str, str, str], status: int) -> Schema | None:
         return None
     media_type = next(iter(answer["content"])).replace("/", "~1")
     return {"$ref": f"urn:{api}#{pointer}/content/{media_type}/schema"}
+
+
+def check_structure(name: str, schema: Schema, body: Any) -> None:
+    """Check a body that is no answer, such as a notification, against a schema and the structure of a name in `amsi.yaml`."""
+    _validate(schema, body)
+    if "ATOLL_OPENAPI" in os.environ:
+        _validate({"$ref": f"urn:{_AMSI}#/components/schemas/{name}"}, body)
 
 
 def _validate(schema: Schema, body: Any) -> None:

@@ -96,6 +96,10 @@ def patch(image: dict[str, Any], changes: list[dict[str, str]]) -> None:
             del image[name]
 
 
+_STATUSES = {"os-start": "ACTIVE", "os-stop": "SHUTOFF"}
+"""Status of a server after an action; other actions change nothing."""
+
+
 class Services:
     """A double of Nova, Glance, Neutron and Keystone of one site, with the features that the tests need."""
 
@@ -175,10 +179,31 @@ class Services:
             return self.server_list(request, detail=bool(rest[1:]))
         if rest[1] not in self.servers:
             return web.json_response({"itemNotFound": {"code": 404, "message": f"Instance {rest[1]} could not be found."}}, status=404)
+        return await self.server(request, rest[1], rest[2:])
+
+    async def server(self, request: web.Request, key: str, below: list[str]) -> web.Response:
+        if below[:1] == ["metadata"]:
+            return await self.metadata(request, self.servers[key].setdefault("metadata", {}), below[1:])
+        status = next((_STATUSES[action] for action in await request.json() if action in _STATUSES), "") if below == ["action"] else ""
+        if status:
+            self.servers[key]["status"] = status
+            return web.Response(status=202)
         if request.method == "DELETE":
-            del self.servers[rest[1]]
+            del self.servers[key]
             return web.Response(status=204)
-        return web.json_response({"server": self.servers[rest[1]] | {"where": self.site}})
+        return web.json_response({"server": self.servers[key] | {"where": self.site}})
+
+    async def metadata(self, request: web.Request, held: dict[str, str], key: list[str]) -> web.Response:
+        _project, roles = self.people.get(request.headers.get("X-Auth-Token", ""), ("p1", ("member",)))
+        if "member" not in roles:
+            return web.json_response({"forbidden": {"code": 403, "message": "Policy doesn't allow this"}}, status=403)
+        if request.method == "DELETE" and key:
+            return web.Response(status=204 if held.pop(key[0], None) is not None else 404)
+        wanted = (await request.json())["metadata"]
+        if any(len(value) > 255 for value in wanted.values()):
+            return web.json_response({"badRequest": {"code": 400, "message": "is too long"}}, status=400)
+        held.update(wanted)
+        return web.json_response({"metadata": held})
 
     def server_list(self, request: web.Request, *, detail: bool) -> web.Response:
         items = sorted(self.servers.values(), key=lambda item: item["id"])
@@ -320,6 +345,8 @@ class Site:
         handoffs = self.handoffs = Handoffs(
             self.options, self.sites, self.parts.get("bringer") or NoBringer(), self.gateway.local, self.mesh
         )
+        handoffs.publish = edge.mobility.events.publish
+        self.edge = edge
         extensions = Extensions(self.consoles, edge, bases, handoffs, self.freshness, extend)
         self.server = GatewayServer(self.options, self.gateway, self.mesh, extensions, self.limits)
         await self.server.start(self._sockets[1], self._sockets[2])
@@ -327,6 +354,8 @@ class Site:
     async def stop(self) -> None:
         await self.server.stop()
         await self.handoffs.stop()
+        await self.edge.stop()
+        self.edge.close()
         await self.sites.stop()
         await self._services_runner.cleanup()
         for each in self._sockets:

@@ -12,9 +12,10 @@ from aiohttp import web
 from gateway_cloud import Cloud
 from multidict import CIMultiDict
 
+from atoll.gateway.edge import MobilityEvent, Status
 from atoll.gateway.handoffs.api import _sizes
 from atoll.gateway.handoffs.failures import HandoffRefused
-from atoll.gateway.handoffs.journal import Departure, Leaving
+from atoll.gateway.handoffs.journal import Departure, Journal, Leaving
 from atoll.gateway.request.call import Call, to_gateway
 from atoll.gateway.request.headers import GIVEN_ID
 from atoll.gateway.resolve.routes import COMPUTE
@@ -75,6 +76,46 @@ def test_second_hand_off_of_a_server_is_refused_and_the_same_one_is_joined(tmp_p
         for site in ("paris", "lyon"):
             status, said, _ = await cloud.ask(site, "POST", path(server), json={"site": "nice"}, headers=OURS)
             assert (status, said["id"], said["from"], said["state"]) == (202, "h", "paris", "committing"), "lyon passes it on"
+
+    run(tmp_path, test)
+
+
+def test_application_may_forbid_a_hand_off_or_wants_to_confirm_it(tmp_path):
+    async def test(cloud: Cloud) -> None:
+        paris = cloud["paris"]
+        server = paris.services.add_server("web", "2026-01-01T00:00:00Z")
+        paris.services.flavors["f"] = {"id": "f", "name": "m1", "vcpus": 1, "ram": 64, "disk": 1}
+        paris.services.servers[server] |= {"flavor": {"id": "f"}, "image": {"id": str(uuid.uuid4())}, "OS-EXT-STS:task_state": None}
+        paris.services.servers[server] |= {"locked": False, "os-extended-volumes:volumes_attached": []}
+        disk = paris.options.data.parent / "instances" / server / "disk"
+        disk.parent.mkdir(parents=True)
+        disk.write_bytes(struct.pack(">4sIQIIQ", b"QFI\xfb", 3, 0, 0, 0, 1))
+        told: list[MobilityEvent] = []
+        paris.handoffs.publish = told.append
+
+        async def asked(*levels: str) -> tuple[int, str]:
+            devices = {f"atoll_mobility_device_{number}": level for number, level in enumerate(levels)}
+            paris.services.servers[server]["metadata"] = {"atoll_mobility": '{"expiry":0,"until":0}', **devices}
+            status, said, _ = await cloud.ask("lyon", "POST", path(server), json={"site": "nice"}, headers=OURS)
+            return status, said["error"]["message"] if "error" in said else said["state"]
+
+        refused = "the application has registered at level 1, APP_MOBILITY_NOT_ALLOWED: the server stays here"
+        assert await asked('["a",3,0]', '["b",1,0]') == (409, refused)
+        assert told == []
+        status, said = await asked('["a",2,0]', '["b",2,1]')
+        assert (status, said) == (409, "the application has been asked, and must confirm the hand-off of its devices first: try again then")
+        assert told == [MobilityEvent(server, "p1", Status.TRIGGERED)]
+        assert paris.handoffs.journal.latest(server) is None
+        assert await asked('["a",2,1]') == (202, "copying")
+        departure = paris.handoffs.journal.latest(server)
+        assert departure.wish["metadata"]["atoll_mobility_device_0"] == '["a",2,0]', "it has confirmed this one alone"
+        async with asyncio.timeout(10):
+            while len(told) < 3:  # nice has no such image, and refuses
+                await asyncio.sleep(0.01)
+        assert [event.status for event in told] == [Status.TRIGGERED, Status.TRIGGERED, Status.FAILED]
+        journal = Journal(":memory:", paris.handoffs._publish_end)
+        journal.depart(Departure("h", server, "p1", "nice", Leaving.DONE))
+        assert told[-1] == MobilityEvent(server, "p1", Status.COMPLETED)
 
     run(tmp_path, test)
 

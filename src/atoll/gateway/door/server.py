@@ -31,7 +31,7 @@ from atoll.gateway.door.limited import LimitedLog
 from atoll.gateway.door.limits import CLIENT_LIMITS, Limits
 from atoll.gateway.door.listener import Handler, Listener
 from atoll.gateway.door.respond import HELD, SMALL, respond
-from atoll.gateway.edge import Door, concerns
+from atoll.gateway.edge import Door, concerns, upgrades
 from atoll.gateway.faults import fault, unproven, unreachable
 from atoll.gateway.gateway import Gateway
 from atoll.gateway.identity.freshness import PATH as FRESHNESS
@@ -142,10 +142,11 @@ class GatewayServer:
             self._doors.append(door)
 
     async def stop(self) -> None:
-        """Stop both servers once the requests under way have ended; consoles are closed, because they may never end."""
+        """Stop both servers once the requests under way have ended; consoles and WebSockets are closed, because they may never end."""
         for door in self._doors:
             door.close()
         await self._consoles.sessions.stop()
+        await self._edge.stop()
         await self._public_runner.cleanup()
         await self._peer_runner.cleanup()
 
@@ -218,7 +219,7 @@ class GatewayServer:
 
         async def admit(token: str) -> str:
             user = self._admit(token, handler, limiter)
-            _check(request)
+            _check(request, upgrade=upgrades(request.raw_path))
             if issuer := self._tokens.issuer(token):
                 await self._freshness.follow_token(issuer, token)
             return user
@@ -229,6 +230,8 @@ class GatewayServer:
             return await whole(request, limit, limiter.limits.body_s)
 
         reply = await api.answer(request, Door(admit, body))
+        if isinstance(reply, web.StreamResponse):
+            return reply
         # The body of a refused request may not have been read.
         return await respond(request, reply, last=reply.status >= 300)
 
@@ -431,7 +434,7 @@ def _request(
     return web.BaseRequest(message, payload, protocol, writer, task, protocol._loop, client_max_size=MAX_BODY)  # type: ignore[arg-type]  # aiohttp passes the same
 
 
-def _check(request: web.BaseRequest, peers: Target | None = None) -> None:
+def _check(request: web.BaseRequest, peers: Target | None = None, *, upgrade: bool = False) -> None:
     """Refuse requests that a proxy and the server behind it could interpret differently, and requests that no peer sends.
 
     Raises:
@@ -442,7 +445,7 @@ def _check(request: web.BaseRequest, peers: Target | None = None) -> None:
     _check_version(request)
     if request.method not in _METHODS:
         raise Refused(400, f"unknown method; known are {', '.join(sorted(_METHODS))}")
-    if "Upgrade" in request.headers:
+    if "Upgrade" in request.headers and not upgrade:
         raise Refused(400, "this path offers no upgrade to another protocol")
     if len(request.headers.getall("Host", ())) > 1:
         raise Refused(400, "the request has more than one Host header")

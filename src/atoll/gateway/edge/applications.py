@@ -7,7 +7,7 @@ decides who may see, change or delete an application, and the manifest has copie
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,6 +24,9 @@ MANIFEST = "atoll_app_manifest"
 
 PACKAGE = "atoll_app_package"
 """Property of an image that has a manifest: the type of the package, by which applications are listed."""
+
+DISABLED = "atoll_app_disabled"
+"""Property of an image: `true` if no instances of the application may be started."""
 
 URN = "urn:uuid:"
 """First part of the URI of an image of this cloud."""
@@ -49,6 +52,11 @@ class Application:
     def data(self) -> dict[str, Any]:
         """Return the manifest with the application's id, in the standard's form."""
         return {"appId": self.id, **self.manifest.data()}
+
+    @property
+    def enabled(self) -> bool:
+        """Whether instances may be started."""
+        return self.image.get(DISABLED) != "true"
 
     @property
     def needs(self) -> Needs:
@@ -94,8 +102,15 @@ class Applications:
         listed = await self._services.list(question, "image", "/v2/images", "images", {PACKAGE: manifests.PACKAGE})
         return [found for image in listed.items if (found := application_of(image)) is not None], listed.missing
 
-    async def submit(self, question: Question, manifest: Manifest) -> Application:
+    async def submit(
+        self, question: Question, manifest: Manifest, check: Callable[[Mapping[str, Any]], None] = lambda _image: None
+    ) -> Application:
         """Make an image an application.
+
+        Args:
+            question: the request of the caller.
+            manifest: the manifest.
+            check: a further check of the image, which may raise `Problem`.
 
         Raises:
             Problem: the caller may not, the image is not as the manifest says, or it is an application already.
@@ -112,9 +127,23 @@ class Applications:
         if image is None:
             raise Problem(404, "there is no such image")
         _check(image, manifest)
+        check(image)
         changes = [_added(MANIFEST, manifest.text()), _added(PACKAGE, manifest.package_type)]
         self._services.expect(await self._services.send(question, "PATCH", "image", target, changes))
         return Application(identifier, manifest, image)
+
+    async def enable(self, question: Question, application: Application, *, enabled: bool) -> None:
+        """Let instances of an application be started, or not.
+
+        Raises:
+            Problem: the caller may not decide this.
+            Unreachable: a site that the request needs does not answer.
+        """
+        target = f"/v2/images/{segment(application.id)}"
+        present = DISABLED in application.image
+        changes = [{"op": "remove", "path": f"/{DISABLED}"}] if enabled and present else [] if enabled else [_added(DISABLED, "true")]
+        if changes:
+            self._services.expect(await self._services.send(question, "PATCH", "image", target, changes))
 
     async def withdraw(self, question: Question, application: Application) -> None:
         """Make an application an ordinary image again.
@@ -123,7 +152,7 @@ class Applications:
             Problem: the caller may not.
             Unreachable: a site that the request needs does not answer.
         """
-        changes = [{"op": "remove", "path": f"/{name}"} for name in (MANIFEST, PACKAGE) if name in application.image]
+        changes = [{"op": "remove", "path": f"/{name}"} for name in (MANIFEST, PACKAGE, DISABLED) if name in application.image]
         self._services.expect(await self._services.send(question, "PATCH", "image", f"/v2/images/{segment(application.id)}", changes))
 
 

@@ -6,14 +6,13 @@ type 23 (RFC 4776: the name of a place).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
-from pydantic.alias_generators import to_camel
+from pydantic import Field, TypeAdapter
 
 from atoll.gateway.edge.applications import Application
-from atoll.gateway.edge.device import fields_of
+from atoll.gateway.edge.etsi import Strict, parsed
 from atoll.gateway.edge.problem import Problem, invalid
 
 MOST_BYTES = 16 << 10
@@ -26,30 +25,26 @@ Short = Annotated[str, Field(max_length=32)]
 """A text of at most 32 characters, as the standard says."""
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, extra="forbid", frozen=True, alias_generator=to_camel)
-
-
-class CivicAddressElement(_Strict):
+class CivicAddressElement(Strict):
     """A part of an address."""
 
     ca_type: int
     ca_value: str
 
 
-class LocationConstraints(_Strict):
+class LocationConstraints(Strict):
     """A place, described by a civic address."""
 
     civic_address_element: list[CivicAddressElement]
 
 
-class WantedPlace(_Strict):
+class WantedPlace(Strict):
     """An instance that a request wants, or a place that it is asked about."""
 
     app_location: LocationConstraints | None = None
 
 
-class WantedApplication(_Strict):
+class WantedApplication(Strict):
     """The application that a request names.
 
     Attributes:
@@ -71,11 +66,11 @@ class WantedApplication(_Strict):
     app_d_version: str = Field(alias="appDVersion")
     app_description: str | None = None
     app_package_source: str | None = None
-    user_app_instance_info: list[WantedPlace] = []
-    available_locations: list[WantedPlace] = []
+    user_app_instance_info: list[WantedPlace] = Field(default_factory=list)
+    available_locations: list[WantedPlace] = Field(default_factory=list)
 
 
-class WantedContext(_Strict):
+class WantedContext(Strict):
     """An application context, as a device asks for it.
 
     Attributes:
@@ -95,7 +90,7 @@ class WantedContext(_Strict):
     app_info: WantedApplication
 
 
-class WantedLocations(_Strict):
+class WantedLocations(Strict):
     """A request for the places at which an application can be started."""
 
     associate_dev_app_id: Short
@@ -109,7 +104,7 @@ def context_of(body: bytes) -> WantedContext:
         Problem: the body is not as the standard says, or asks for notifications.
     """
     context = TypeAdapter(WantedContext)
-    found: WantedContext = _parsed(body, "AppContext", context)
+    found: WantedContext = parsed(body, "AppContext", context)
     if found.callback_reference is not None or found.app_location_updates:
         raise invalid("no notifications are sent: leave out callbackReference and appLocationUpdates")
     if "user_app_instance_info" not in found.app_info.model_fields_set:
@@ -123,7 +118,7 @@ def locations_of(body: bytes) -> WantedLocations:
     Raises:
         Problem: the body is not as the standard says.
     """
-    found: WantedLocations = _parsed(body, "ApplicationLocationAvailability", TypeAdapter(WantedLocations))
+    found: WantedLocations = parsed(body, "ApplicationLocationAvailability", TypeAdapter(WantedLocations))
     return found
 
 
@@ -177,20 +172,3 @@ def matches(application: Application, wanted: WantedApplication) -> bool:
     manifest = application.manifest
     versions = {wanted.app_d_version, wanted.app_soft_version or wanted.app_d_version}
     return (manifest.name, manifest.app_provider) == (wanted.app_name, wanted.app_provider) and versions == {manifest.version}
-
-
-def _parsed(body: bytes, name: str, kind: TypeAdapter[Any]) -> Any:
-    """Return the value of the only property of a body.
-
-    Raises:
-        Problem: the body has another form.
-    """
-    fields: Mapping[str, Any] = fields_of(body, name)
-    if name not in fields:
-        raise invalid(f"the body has no {name}")
-    try:
-        return kind.validate_python(fields[name])
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(map(str, (name, *first["loc"])))
-        raise invalid(f"{where} is not as the standard says: {first['msg']}") from None

@@ -49,11 +49,13 @@ class Body(Enum):
         NONE: a body is refused.
         OPTIONAL: a request without a body has a meaning.
         REQUIRED: a request has a body.
+        UNREAD: the operation refuses every request, whatever its body is.
     """
 
     NONE = "none"
     OPTIONAL = "optional"
     REQUIRED = "required"
+    UNREAD = "unread"
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,17 @@ class Question:
 
 
 @dataclass(frozen=True)
+class Upgraded:
+    """An answer that takes over the connection, as a WebSocket does.
+
+    Attributes:
+        open: answers the request, and returns when the connection has served its purpose.
+    """
+
+    open: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True)
 class EdgeOperation:
     """One operation of an API.
 
@@ -100,7 +113,7 @@ class EdgeOperation:
 
     method: str
     path: re.Pattern[str]
-    answer: Callable[[Question], Awaitable[Reply]]
+    answer: Callable[[Question], Awaitable[Reply | Upgraded]]
     show: str
     body: Body = Body.NONE
     most_bytes: int = 0
@@ -128,19 +141,25 @@ class EdgeApis:
         self._operations = tuple(operations)
         self._form = form
 
-    async def answer(self, request: web.BaseRequest, door: Door) -> Reply:
+    async def answer(self, request: web.BaseRequest, door: Door) -> Reply | web.StreamResponse:
         """Answer a request, valid or not.
 
         Args:
             request: the request.
             door: see `Door`.
+
+        Returns:
+            The answer; or the response of a connection that was upgraded, and has been used.
         """
         said = request.headers.getall(CORRELATOR, [])
         # A correlator that is not well-formed is not repeated in the answer.
         valid = len(said) < 2 and all(map(_CORRELATOR.fullmatch, said))
         correlator = said[0] if said and valid else str(uuid.uuid4())
         try:
-            reply = await self._answer(request, door, valid=valid)
+            answer = await self._answer(request, door, valid=valid)
+            if isinstance(answer, Upgraded):
+                return await answer.open(request)
+            reply = answer
         except Problem as problem:
             reply = self._form(problem, self._site)
         except Refused as refused:
@@ -152,7 +171,7 @@ class EdgeApis:
         reply.headers[CORRELATOR] = correlator
         return reply
 
-    async def _answer(self, request: web.BaseRequest, door: Door, *, valid: bool) -> Reply:
+    async def _answer(self, request: web.BaseRequest, door: Door, *, valid: bool) -> Reply | Upgraded:
         try:
             headers = heads.of_client(request.headers)
             token = token_of(headers)
@@ -200,7 +219,7 @@ async def _body(request: web.BaseRequest, door: Door, operation: EdgeOperation) 
         if request.body_exists:
             raise invalid("the operation has no body")
         return b""
-    if operation.body is Body.OPTIONAL and not request.body_exists:
+    if operation.body is Body.UNREAD or (operation.body is Body.OPTIONAL and not request.body_exists):
         return b""
     if request.content_type != "application/json":
         raise Problem(415, "the body of the request is not declared as JSON: expected Content-Type: application/json")

@@ -39,10 +39,12 @@ class Launcher:
             more: further metadata.
 
         Raises:
-            Problem: no flavor fits, or Nova refuses the server.
+            Problem: the application is disabled, no flavor fits, or Nova refuses the server.
             Unreachable: a site that the request needs does not answer.
         """
         network = network_of(question)
+        if not application.enabled:
+            raise Problem(403, "the application is disabled by its provider: no instances of it can be started")
         flavor = await smallest_for(self._services, question, application.needs)
         if flavor is None:
             raise Problem(400, f"no flavor has the application's resources: {application.needs}", "OUT_OF_RANGE")

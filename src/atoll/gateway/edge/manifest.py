@@ -144,7 +144,15 @@ def parse(body: bytes) -> Manifest:
     Raises:
         Problem: the body is no manifest, or that of an application that is no virtual machine.
     """
-    fields = fields_of(body, *_KNOWN)
+    return described(fields_of(body, *_KNOWN))
+
+
+def described(fields: Mapping[str, Any]) -> Manifest:
+    """Return the manifest with the properties of a request.
+
+    Raises:
+        Problem: they are no manifest, or that of an application that is no virtual machine.
+    """
     _check_kind(fields)
     try:
         manifest = Manifest.model_validate(fields)

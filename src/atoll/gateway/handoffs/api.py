@@ -12,8 +12,9 @@ import json
 import logging
 import re
 import struct
+import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +23,7 @@ from aiohttp import web
 
 from atoll.gateway.bring import Bringer
 from atoll.gateway.bring.service_client import ServiceClient
-from atoll.gateway.edge import Door
+from atoll.gateway.edge import Consent, Door, MobilityEvent, Status, after_move, consent
 from atoll.gateway.faults import fault
 from atoll.gateway.handoffs.caller import project_of
 from atoll.gateway.handoffs.copying import Copying
@@ -76,12 +77,16 @@ class Handoffs:
         bringer: brings images.
         local: this site's services.
         mesh: the members and their certificates.
+
+    Attributes:
+        publish: tells applications of the beginning and the end of hand-offs; the gateway's application sets it.
     """
 
     def __init__(self, options: Options, sites: Sites, bringer: Bringer, local: LocalServices, mesh: Mesh) -> None:
         self._sites = sites
         self._instances = options.data.parent / "instances"
-        self.journal = Journal(options.data / "handoffs.db")
+        self.publish: Callable[[MobilityEvent], None] = lambda _event: None
+        self.journal = Journal(options.data / "handoffs.db", self._publish_end)
         files = HandoffFiles(options.launch_images.parent, self._instances / "_base")
         self._servers = ServersHere(sites, local)
         peers = PeerClient(sites)
@@ -246,11 +251,31 @@ class Handoffs:
         if (again := self.journal.latest(server)) is not None and again.state not in ENDED:  # a request at the same time
             return self._joined(client, again, site)
         require_room_to_leave(self.journal.open_departures(), project, self._sites.here)
+        wish["metadata"] = wish.get("metadata") or {}
+        self._ask_application(server, project, wish)
+        wish["metadata"] = after_move(wish["metadata"])
         departure = Departure(str(uuid.uuid4()), server, project, site, active=bool(wish["active"]), wish=wish)
         self.journal.depart(departure)
         LOG.info("%s: hand-off %s of server %s to %s begins", client.request_id, departure.id, server, site)
         self._run(departure, client.token)
         return self._shown(departure)
+
+    def _ask_application(self, server: str, project: str, wish: Mapping[str, Any]) -> None:
+        """Check that the application in a server lets the server be moved, and tell it that this is wanted.
+
+        Raises:
+            HandoffRefused: it does not, or it has not confirmed it yet.
+        """
+        given = consent(wish["metadata"], time.time())
+        if given is Consent.REFUSED:
+            raise HandoffRefused("the application has registered at level 1, APP_MOBILITY_NOT_ALLOWED: the server stays here")
+        self.publish(MobilityEvent(server, project, Status.TRIGGERED))
+        if given is Consent.AWAITED:
+            raise HandoffRefused("the application has been asked, and must confirm the hand-off of its devices first: try again then")
+
+    def _publish_end(self, departure: Departure) -> None:
+        status = Status.COMPLETED if departure.state is Leaving.DONE else Status.FAILED
+        self.publish(MobilityEvent(departure.server, departure.project, status))
 
     def _run(self, departure: Departure, token: str) -> None:
         task = self._runs[departure.id] = asyncio.get_running_loop().create_task(self._outgoing.carry_out(departure.id, token))

@@ -7,7 +7,7 @@ Each change is on the disk when its method returns. The states and their order a
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -142,12 +142,14 @@ class Journal:
 
     Args:
         file: the SQLite file, in an existing directory; `:memory:` keeps nothing.
+        on_end: called with each hand-off at the source that has ended, once this is recorded.
 
     Raises:
         sqlite3.Error: by every method, if the file can't be read or written.
     """
 
-    def __init__(self, file: Path | str = ":memory:") -> None:
+    def __init__(self, file: Path | str = ":memory:", on_end: Callable[[Departure], None] = lambda _departure: None) -> None:
+        self._on_end = on_end
         self._database = opened(self, file, _SCHEMA, durable=True)
 
     def close(self) -> None:
@@ -164,6 +166,7 @@ class Journal:
         self._database.execute(statement, (departure.id, json.dumps(asdict(departure))))
         if departure.state in ENDED:
             self._database.execute(_DELETE_OLD, (departure.server, *ENDED, MOST_ENDED))
+            self._on_end(departure)
 
     def move(self, departure: Departure, state: Leaving, **changes: Any) -> Departure:
         """Record that a hand-off has reached a state, and return it."""

@@ -1,0 +1,146 @@
+"""The progress of operations: that of the server, as Nova shows it to the caller who asks.
+
+A graceful termination is the only operation of which the gateway has a part: it waits until the guest has shut down, and then deletes the
+server, with the token of the caller, which it keeps in memory alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from atoll.gateway.edge.front import Question
+from atoll.gateway.edge.launcher import Launcher
+from atoll.gateway.edge.lifecycle.store import LifeOperation, OperationKind, State, Store
+from atoll.gateway.edge.problem import Problem
+from atoll.gateway.edge.user_services import UserServices
+from atoll.gateway.request.call import Unreachable
+from atoll.gateway.request.paths import segment
+
+LOG = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+"""Seconds between two looks at a server that is shutting down."""
+
+MOST_WAITING = 64
+"""Greatest number of servers whose shutdown one gateway waits for."""
+
+_WANTED = {OperationKind.START: "ACTIVE", OperationKind.STOP: "SHUTOFF"}
+
+
+class Operations:
+    """The operations of one gateway.
+
+    Args:
+        services: the services of the cloud.
+        store: the record of operations.
+        clock: Unix time.
+    """
+
+    def __init__(self, services: UserServices, store: Store, clock: Callable[[], float] = time.time) -> None:
+        self._services = services
+        self._store = store
+        self._clock = clock
+        self._launcher = Launcher(services)
+        self._waiting: dict[str, asyncio.Task[None]] = {}
+
+    async def stop(self) -> None:
+        """Stop waiting for guests: their servers stay."""
+        tasks = list(self._waiting.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def begin(
+        self, question: Question, instance: str, server: str, kind: OperationKind, parameters: dict[str, Any] | None = None
+    ) -> LifeOperation:
+        """Record an operation that Nova has accepted, and return it."""
+        now_s = self._clock()
+        operation = LifeOperation(
+            str(uuid.uuid4()), question.caller.project, instance, server, kind, now_s, now_s, parameters=parameters or {}
+        )
+        self._store.begin(operation)
+        return operation
+
+    async def change(self, question: Question, server: str, *, start: bool) -> None:
+        """Have Nova start or stop a server.
+
+        Raises:
+            Problem: Nova refuses it.
+            Unreachable: the site of the server does not answer.
+        """
+        action = {"os-start" if start else "os-stop": None}
+        self._services.expect(await self._services.send(question, "POST", "compute", f"/v2.1/servers/{segment(server)}/action", action))
+
+    async def terminate(self, question: Question, server: str, wait_s: int) -> None:
+        """Have Nova delete a server: at once, or when its guest has shut down.
+
+        Args:
+            question: the request of the caller.
+            server: the id of the server.
+            wait_s: the seconds for which the guest may shut down; 0 to delete the server at once.
+
+        Raises:
+            Problem: Nova refuses it, or the gateway waits for too many guests.
+            Unreachable: the site of the server does not answer.
+        """
+        if (held := self._waiting.get(server)) is not None and wait_s:
+            raise Problem(403, "the instance is being terminated already")
+        shown = await self._shown(question, server) if wait_s else None
+        if shown is None or shown.get("status") != "ACTIVE":
+            await self._launcher.delete(question, server)
+            if held is not None:
+                held.cancel()
+            return
+        if len(self._waiting) >= MOST_WAITING:
+            raise Problem(429, f"the gateway waits for {MOST_WAITING} guests: try again, or terminate with FORCEFUL", "TOO_MANY_REQUESTS")
+        await self.change(question, server, start=False)
+        task = self._waiting[server] = asyncio.get_running_loop().create_task(self._delete_stopped(question, server, wait_s))
+        task.add_done_callback(lambda _task: self._waiting.pop(server, None))
+
+    async def seen(self, question: Question, operation: LifeOperation) -> LifeOperation:
+        """Return an operation in its present state.
+
+        Raises:
+            Problem: Nova refuses to show the server.
+            Unreachable: the site of the server does not answer.
+        """
+        if operation.state is not State.PROCESSING:
+            return operation
+        state = self._state(operation, await self._shown(question, operation.server))
+        return operation if state is State.PROCESSING else self._store.end(operation, state, self._clock())
+
+    def _state(self, operation: LifeOperation, server: dict[str, Any] | None) -> State:
+        """Return the state of an operation, given its server."""
+        if operation.kind is OperationKind.TERMINATE:
+            if server is None:
+                return State.COMPLETED
+            busy = server.get("OS-EXT-STS:task_state") is not None or operation.server in self._waiting
+            return State.PROCESSING if busy else State.FAILED
+        if server is None or server.get("status") == "ERROR":
+            return State.FAILED
+        if server.get("OS-EXT-STS:task_state") is not None or server.get("status") == "BUILD":
+            return State.PROCESSING
+        # A new instance that runs was perhaps stopped before anybody looked.
+        reached = operation.kind is OperationKind.INSTANTIATE or server.get("status") == _WANTED[operation.kind]
+        return State.COMPLETED if reached else State.FAILED
+
+    async def _shown(self, question: Question, server: str) -> dict[str, Any] | None:
+        return await self._services.show(question, "compute", f"/v2.1/servers/{segment(server)}", "server")
+
+    async def _delete_stopped(self, question: Question, server: str, wait_s: int) -> None:
+        """Delete a server once it is stopped, or when the time has run out."""
+        until_s = self._clock() + wait_s
+        try:
+            while self._clock() < until_s:
+                shown = await self._shown(question, server)
+                if shown is None or (shown.get("status") != "ACTIVE" and shown.get("OS-EXT-STS:task_state") is None):
+                    break
+                await asyncio.sleep(min(LOOK_S, max(0.0, until_s - self._clock())))
+            await self._launcher.delete(question, server)
+        except (Problem, Unreachable) as error:
+            LOG.info("%s: the stopped server %s can't be deleted: %s", question.request_id, server, error)
