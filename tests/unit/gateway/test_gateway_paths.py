@@ -52,6 +52,8 @@ TRUSTED = {
     ("peer_client.py", "call.path"): "one of the constants of this module, with numbers",
     ("management.py", "base"): "of the site's own settings",
     ("management.py", "ROOT"): "a constant",
+    ("packages.py", "self._base"): "of the site's own settings",
+    ("packages.py", "_PACKAGES"): "a constant",
     ("user_services.py", "path"): "one of the constants of the edge APIs",
     ("sites.py", "peer.url"): "of a member's card",
     ("sites.py", "call.target"): "built by these builders, or checked by target.parse",
