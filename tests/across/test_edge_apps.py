@@ -123,3 +123,67 @@ def test_application_from_its_submission_to_its_removal(victim: Tenant, attacker
     for api in apis.values():
         assert edge(api, "GET", f"{ROOT}/apps/{image}").status == 404
         assert api.call("image", "GET", f"/v2/images/{image}").status == 200
+
+
+PACKAGES, LIFE, MOBILITY = "/app_pkgm/v1/onboarded_app_packages", "/app_lcm/v1", "/amsi/v1"
+
+
+def operated(api: Api, path: str, body: Any) -> None:
+    """Begin an operation of MEC 010-2 on an instance, and wait until it is complete."""
+    begun = edge(api, "POST", f"{LIFE}/app_instances/{path}", body)
+    assert begun.status == 202, begun.body
+
+    def state() -> str:
+        (newest, *_older) = reversed(edge(api, "GET", f"{LIFE}/app_lcm_op_occs").body)
+        assert newest["operationState"] != "FAILED", newest
+        return str(newest["operationState"])
+
+    until(lambda: state() == "COMPLETED", f"{path} is complete", 120)
+
+
+def check_mobility(api: Api, others: Api, instance: str, server: str) -> None:
+    """Have the application in a server register, forbid hand-offs, and end its registration."""
+    device = {"associateId": "phone", "appMobilityServiceLevel": {"appMobilityServiceLevel": 1}}
+    body = {"RegistrationInfo": {"serviceConsumerId": {"appInstanceId": server}, "deviceInformation": [device]}}
+    one = f"{MOBILITY}/app_mobility_services/{server}"
+    assert edge(others, "POST", f"{MOBILITY}/app_mobility_services", body).status == 404
+    assert edge(api, "POST", f"{MOBILITY}/app_mobility_services", body).status == 201
+    assert edge(others, "GET", one).status == 404
+    metadata = api.expect("compute", "GET", f"/servers/{server}")["server"]["metadata"]
+    assert (metadata["atoll_mobility_device_0"], metadata["atoll_app_instance"]) == ('["phone",1,0]', instance)
+    assert edge(api, "PUT", one, {"RegistrationInfo": {"serviceConsumerId": {"appInstanceId": server}}}).status == 200
+    assert edge(api, "DELETE", one).status == 204
+    assert not {"atoll_mobility", "atoll_mobility_device_0"} & set(api.expect("compute", "GET", f"/servers/{server}")["server"]["metadata"])
+
+
+def test_package_from_its_on_boarding_to_its_removal(victim: Tenant, attacker: Tenant, image: str) -> None:
+    brest, metz, pau = (victim.api(site) for site in SITES)
+    others = attacker.api("pau")
+    digest = brest.expect("image", "GET", f"/v2/images/{image}")["os_hash_value"]
+    package = {"appPkgName": "fire_map", "appPkgVersion": "1", "appProvider": "Forest_Watch", "appPkgPath": f"urn:uuid:{image}"}
+    body = {"CreateAppPkg": package | {"checksum": {"algorithm": "SHA-512", "hash": digest}}}
+    assert edge(others, "POST", PACKAGES, body).status == 404
+    assert edge(metz, "POST", PACKAGES, body).status == 201
+    assert edge(others, "GET", f"{PACKAGES}/{image}").status == 404
+    for state in ("DISABLED", "ENABLED"):
+        assert edge(pau, "PATCH", f"{PACKAGES}/{image}", {"AppPkgInfoModifications": {"operationalState": state}}).status == 200
+        assert edge(brest, "GET", f"{PACKAGES}/{image}").body["AppPkgInfo"]["operationalState"] == state
+
+    made = edge(metz, "POST", f"{LIFE}/app_instances", {"CreateAppInstanceRequest": {"appDId": image}})
+    assert made.status == 201, made.body
+    instance = made.body["AppInstanceInfo"]["id"]
+    operated(metz, f"{instance}/instantiate", {"InstantiateAppRequest": {"selectedMECHostInfo": [{"hostId": {"site": "pau"}}]}})
+    (server,) = pau.expect("compute", "GET", "/servers/detail")["servers"]
+    assert server["OS-EXT-AZ:availability_zone"] == "pau"
+    check_mobility(brest, others, instance, server["id"])
+    for state in ("STOPPED", "STARTED"):
+        operated(brest, f"{instance}/operate", {"OperateAppRequest": {"changeStateTo": state}})
+        shown = edge(metz, "GET", f"{LIFE}/app_instances/{instance}").body["AppInstanceInfo"]
+        assert shown["instantiatedAppState"] == {"operationalState": state}
+    for path, body in (("operate", {"OperateAppRequest": {"changeStateTo": "STOPPED"}}), ("terminate", {})):
+        assert edge(others, "POST", f"{LIFE}/app_instances/{instance}/{path}", body).status in {400, 404}
+    assert edge(metz, "DELETE", f"{PACKAGES}/{image}").status == 403
+    operated(metz, f"{instance}/terminate", {"TerminateAppRequest": {"terminationType": "GRACEFUL"}})
+    until(lambda: pau.expect("compute", "GET", "/servers/detail")["servers"] == [], "the server is gone", 60)
+    assert edge(metz, "DELETE", f"{LIFE}/app_instances/{instance}").status == 204
+    assert edge(metz, "DELETE", f"{PACKAGES}/{image}").status == 204

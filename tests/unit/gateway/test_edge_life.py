@@ -6,7 +6,7 @@ import asyncio
 import json
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from aiohttp import web
@@ -19,9 +19,12 @@ from test_edge_management import DISK, OTHER, UNKNOWN
 from test_edge_mobility import add_instance
 from test_edge_packages import READER, add_reader
 
+from atoll.gateway.edge.front import Question
+from atoll.gateway.edge.instances import APP
 from atoll.gateway.edge.lifecycle import life_bodies, operations, store
 from atoll.gateway.edge.lifecycle.life import DESCRIPTION, INSTANCE
 from atoll.gateway.edge.problem import Problem
+from atoll.gateway.edge.user_services import UserServices
 
 ROOT = "/app_lcm/v1"
 INSTANCES, DONE = "/app_instances", "/app_lcm_op_occs"
@@ -176,6 +179,12 @@ def test_graceful_termination_waits_for_the_guest(tmp_path: Path, monkeypatch: p
             while servers:
                 await asyncio.sleep(0.01)
         assert (await occurrence(ask, began))["operationState"] == "COMPLETED"
+        fading = add_instance(cloud, "metz")
+        _status, _body, fades = await ask("POST", f"{INSTANCES}/{fading}/terminate", FORCEFUL)
+        add = {"status": "DELETED", "OS-EXT-STS:task_state": None}  # as Nova shows a deleted server for a moment
+        servers[fading] = {"id": fading, "name": "x", "created": "2026", "tenant_id": "p1", "metadata": {APP: DISK}} | add
+        assert (await occurrence(ask, fades))["operationState"] == "COMPLETED"
+        assert (await shown(ask, fading))["instantiationState"] == "NOT_INSTANTIATED"
         status, said, _headers = await ask("POST", f"{began['Location'].partition(ROOT)[2]}/retry", {})
         assert (status, said["detail"]) == (403, "the operation has ended, and is not in FAILED_TEMP")
 
@@ -324,6 +333,20 @@ def test_refusals_of_nova_leave_the_instance(tmp_path: Path) -> None:
         assert (await ask("GET", DONE))[1] == []
 
     run(tmp_path, ROOT, test, prepare=with_application)
+
+
+def test_server_that_is_deleted_while_nova_answers_is_no_failure() -> None:
+    class Services:
+        async def show(self, *_given: Any) -> dict[str, Any]:
+            work._waiting.clear()  # the guest has stopped, and the server is deleted
+            return {"status": "SHUTOFF", "OS-EXT-STS:task_state": None}
+
+    services, question, task = Services(), cast("Question", None), cast("asyncio.Task[None]", None)
+    work = operations.Operations(cast("UserServices", services), store.Store(":memory:"))
+    work._waiting["s"] = task
+    ending = store.LifeOperation("o", "p", "i", "s", store.OperationKind.TERMINATE, 0.0, 0.0)
+    assert asyncio.run(work.seen(question, ending)).state is store.State.PROCESSING
+    assert asyncio.run(work.seen(question, ending)).state is store.State.FAILED, "the gateway was restarted: nobody deletes the server"
 
 
 def test_gateway_keeps_identifiers_and_operations(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from atoll.gateway.edge.front import Body, Question
 from atoll.gateway.edge.instances import AppInstance, instance_of
 from atoll.gateway.edge.launcher import Launcher, network_of
 from atoll.gateway.edge.lifecycle import life_bodies as bodies
-from atoll.gateway.edge.lifecycle.operations import Operations
+from atoll.gateway.edge.lifecycle.operations import GONE, Operations
 from atoll.gateway.edge.lifecycle.packages import empty, operation, refuse_subscription
 from atoll.gateway.edge.lifecycle.store import IdleInstance, LifeOperation, OperationKind, State, Store
 from atoll.gateway.edge.problem import Problem
@@ -296,7 +296,7 @@ class LifeCycle:
 def _found(server: Mapping[str, Any], project: str) -> _Found | None:
     """Return the instance that a server is; `None` if it is none of a project."""
     instance = instance_of(server, project)
-    if instance is None:
+    if instance is None or server.get("status") in GONE:
         return None
     identifier = server["metadata"].get(INSTANCE)
     return _Found(identifier if isinstance(identifier, str) and ID.fullmatch(identifier) else instance.id, server, instance)

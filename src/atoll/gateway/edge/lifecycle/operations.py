@@ -29,6 +29,9 @@ LOOK_S = 1.0
 MOST_WAITING = 64
 """Greatest number of servers whose shutdown one gateway waits for."""
 
+GONE = frozenset(("DELETED", "SOFT_DELETED"))
+"""Statuses of a server that is deleted, and shown for a moment still."""
+
 _WANTED = {OperationKind.START: "ACTIVE", OperationKind.STOP: "SHUTOFF"}
 
 
@@ -111,23 +114,10 @@ class Operations:
         """
         if operation.state is not State.PROCESSING:
             return operation
-        state = self._state(operation, await self._shown(question, operation.server))
+        # Asked before Nova is: the server that Nova shows may be deleted, and no longer awaited, before the answer arrives.
+        waiting = operation.server in self._waiting
+        state = _state(operation, await self._shown(question, operation.server), waiting=waiting)
         return operation if state is State.PROCESSING else self._store.end(operation, state, self._clock())
-
-    def _state(self, operation: LifeOperation, server: dict[str, Any] | None) -> State:
-        """Return the state of an operation, given its server."""
-        if operation.kind is OperationKind.TERMINATE:
-            if server is None:
-                return State.COMPLETED
-            busy = server.get("OS-EXT-STS:task_state") is not None or operation.server in self._waiting
-            return State.PROCESSING if busy else State.FAILED
-        if server is None or server.get("status") == "ERROR":
-            return State.FAILED
-        if server.get("OS-EXT-STS:task_state") is not None or server.get("status") == "BUILD":
-            return State.PROCESSING
-        # A new instance that runs was perhaps stopped before anybody looked.
-        reached = operation.kind is OperationKind.INSTANTIATE or server.get("status") == _WANTED[operation.kind]
-        return State.COMPLETED if reached else State.FAILED
 
     async def _shown(self, question: Question, server: str) -> dict[str, Any] | None:
         return await self._services.show(question, "compute", f"/v2.1/servers/{segment(server)}", "server")
@@ -144,3 +134,24 @@ class Operations:
             await self._launcher.delete(question, server)
         except (Problem, Unreachable) as error:
             LOG.info("%s: the stopped server %s can't be deleted: %s", question.request_id, server, error)
+
+
+def _state(operation: LifeOperation, server: dict[str, Any] | None, *, waiting: bool) -> State:
+    """Return the state of an operation.
+
+    Args:
+        operation: the operation.
+        server: its server, as Nova shows it; `None` if there is none.
+        waiting: whether the gateway waited for the server's guest when Nova was asked.
+    """
+    if operation.kind is OperationKind.TERMINATE:
+        if server is None or server.get("status") in GONE:
+            return State.COMPLETED
+        return State.PROCESSING if waiting or server.get("OS-EXT-STS:task_state") is not None else State.FAILED
+    if server is None or server.get("status") == "ERROR":
+        return State.FAILED
+    if server.get("OS-EXT-STS:task_state") is not None or server.get("status") == "BUILD":
+        return State.PROCESSING
+    # A new instance that runs was perhaps stopped before anybody looked.
+    reached = operation.kind is OperationKind.INSTANTIATE or server.get("status") == _WANTED[operation.kind]
+    return State.COMPLETED if reached else State.FAILED
