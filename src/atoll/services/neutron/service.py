@@ -312,6 +312,7 @@ def _reduce_statements(settings: Settings) -> None:
         default_group_lookup,
         empty_relations,
         joined_relations,
+        known_segments,
         object_pushes,
         port_details,
         quota_reservations,
@@ -320,6 +321,7 @@ def _reduce_statements(settings: Settings) -> None:
 
     empty_relations.install()
     joined_relations.install()
+    known_segments.install()
     subnet_revisions.install()
     default_group_lookup.install()
     port_details.install()

@@ -204,6 +204,23 @@ PATCHES = (
         },
     ),
     Patch(
+        "neutron-known-segments",
+        "neutron",
+        PatchKind.WRAPPER,
+        ("neutron.db.segments_db.get_networks_segments", "sqlalchemy.event.listen"),
+        "ML2 reads the segments of a network once more after the network ([for upstream](../upstream/neutron-statements.md)).",
+        f"{_MODULE}known_segments",
+        f"{_TESTS}test_known_segments.py::test_answers_are_upstreams",
+        f"{_TESTS}test_known_segments.py::test_upstream_reads_them_again",
+        traffic=True,
+        sources={
+            "neutron/db/segments_db.py:get_networks_segments": "f1464aee",
+            "neutron/db/segments_db.py:_make_segment_dict": "0afbc83b",
+            "neutron/db/models/segment.py:NetworkSegment": "6d716f1d",
+            "neutron/objects/network.py:NetworkSegment": "34901128",
+        },
+    ),
+    Patch(
         "neutron-default-group-lookup",
         "neutron",
         PatchKind.REPLACEMENT,
