@@ -308,11 +308,23 @@ def run(child: Child) -> None:
 
 def _reduce_statements(settings: Settings) -> None:
     """Install the patches with which Neutron executes fewer statements."""
-    from atoll.services.patches.neutron import default_group_lookup, empty_relations, object_pushes, quota_reservations, subnet_revisions
+    from atoll.services.patches.neutron import (
+        default_group_lookup,
+        empty_relations,
+        joined_relations,
+        known_segments,
+        object_pushes,
+        port_details,
+        quota_reservations,
+        subnet_revisions,
+    )
 
     empty_relations.install()
+    joined_relations.install()
+    known_segments.install()
     subnet_revisions.install()
     default_group_lookup.install()
+    port_details.install()
     if settings.network != "ovs" and not network_services.called_by_agents(settings):
         object_pushes.install()
     if settings.database("neutron").startswith("sqlite:"):

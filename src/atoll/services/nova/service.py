@@ -315,6 +315,7 @@ def _configure(settings: Settings) -> None:
     arriving_servers.install()
     install_conductor(settings)
     install_hypervisor(settings)
+    install_database(settings)
     objects.Service.enable_min_version_cache()
 
 
@@ -363,6 +364,19 @@ def install_hypervisor(settings: Settings) -> None:
         image_check.install()
         serial_ports.install()
         privsep.disable_privsep_daemons()
+
+
+def install_database(settings: Settings) -> None:
+    """Install the patches with which Nova executes fewer statements; `install_hypervisor` must have been called."""
+    if not settings.reduces_traffic:
+        return
+    from atoll.services.patches.nova import instance_saves, quota_limits, row_writes, service_versions
+
+    instance_saves.install()
+    row_writes.install()
+    quota_limits.install()
+    if settings.database("nova_cell1").startswith("sqlite:"):
+        service_versions.install()
 
 
 def _reduce_traffic() -> None:

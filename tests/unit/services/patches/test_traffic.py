@@ -14,7 +14,8 @@ BATCHES = [f"atoll.services.patches.nova.{name}" for name in ("batched_claims", 
 CONDUCTOR = ["atoll.services.patches.nova.conductor_batches"]
 PARTS = ["atoll.services.patches.nova.node_reports"]
 """Modules that another one installs."""
-NOVA = [module for module in PATCHED if module not in {*BATCHES, *CONDUCTOR, *PARTS}]
+DATABASE = [f"atoll.services.patches.nova.{name}" for name in ("instance_saves", "row_writes", "quota_limits", "service_versions")]
+NOVA = [module for module in PATCHED if module not in {*BATCHES, *CONDUCTOR, *PARTS, *DATABASE}]
 OTHERS = [f"atoll.services.patches.nova.{name}" for name in ("accepted_deletion", "console_log", "recovering_manager", "fake_hypervisor")]
 
 INSTALL = """
@@ -29,21 +30,34 @@ INSTALL = """
     called = []
     for name in json.loads(sys.argv[2]):
         mock.patch.object(import_module(name), "install", side_effect=lambda *_, name=name: called.append(name)).start()
-    settings = SimpleNamespace(reduces_traffic=sys.argv[1] == "reduced", hypervisor="fake", directory=Path("/site"))
+    settings = SimpleNamespace(
+        reduces_traffic=sys.argv[1] == "reduced", hypervisor="fake", directory=Path("/site"), database=lambda _name: sys.argv[3])
     service.install_hypervisor(settings)
     site, called = called, []
     compute_site.install_batches(settings)
     edge, called = called, []
     service.install_conductor(settings)
-    tell([site, edge, called])
+    conductor, called = called, []
+    service.install_database(settings)
+    tell([site, edge, conductor, called])
 """
+
+
+def installed(traffic, database="sqlite:///x"):
+    failed_builds = "atoll.services.patches.nova.failed_builds"
+    return inside(INSTALL, traffic, json.dumps([*NOVA, *BATCHES, *CONDUCTOR, *OTHERS, *DATABASE, failed_builds]), database)
 
 
 @pytest.mark.parametrize("traffic", ["reduced", "stock"])
 def test_stock_leaves_out_what_reduces_traffic(traffic):
-    failed_builds = "atoll.services.patches.nova.failed_builds"
-    site, edge, conductor = inside(INSTALL, traffic, json.dumps([*NOVA, *BATCHES, *CONDUCTOR, *OTHERS, failed_builds]))
+    site, edge, conductor, database = installed(traffic)
     assert len(NOVA) >= 5
     assert set(site) == {*OTHERS, *(NOVA if traffic == "reduced" else ())}
     assert edge == (BATCHES if traffic == "reduced" else [])
-    assert conductor == [failed_builds, *(CONDUCTOR if traffic == "reduced" else ())]
+    assert conductor == ["atoll.services.patches.nova.failed_builds", *(CONDUCTOR if traffic == "reduced" else ())]
+    assert database == (DATABASE if traffic == "reduced" else [])
+
+
+def test_versions_are_kept_only_where_no_other_process_writes_them():
+    *_, database = installed("reduced", "postgresql+psycopg://server/nova_cell1")
+    assert database == [name for name in DATABASE if not name.endswith("service_versions")]

@@ -169,8 +169,8 @@ PATCHES = (
     Patch(
         "neutron-empty-relations",
         "neutron",
-        PatchKind.SUBCLASS,
-        ("sqlalchemy.orm.strategies.SelectInLoader",),
+        PatchKind.REPLACEMENT,
+        ("sqlalchemy.orm.RelationshipProperty.strategy",),
         "Each load of a network, subnet or port takes a statement for each of its empty collections"
         " ([for upstream](../upstream/neutron-statements.md)).",
         f"{_MODULE}empty_relations",
@@ -186,6 +186,41 @@ PATCHES = (
         },
     ),
     Patch(
+        "neutron-joined-relations",
+        "neutron",
+        PatchKind.REPLACEMENT,
+        ("sqlalchemy.orm.RelationshipProperty.strategy",),
+        "Each load of a network, subnet or port takes a statement for its segments, pools or addresses"
+        " ([for upstream](../upstream/neutron-statements.md)).",
+        f"{_MODULE}joined_relations",
+        f"{_TESTS}test_joined_relations.py::test_answers_are_the_same_with_fewer_statements",
+        f"{_TESTS}test_joined_relations.py::test_upstream_reads_each_by_a_statement",
+        traffic=True,
+        sources={
+            "neutron/db/models_v2.py:Port": "f08c0116",
+            "neutron/db/models_v2.py:Subnet": "a5905dea",
+            "neutron/db/models/segment.py:NetworkSegment": "6d716f1d",
+            "neutron_lib/db/api.py:_load_one_to_manys": "ef952559",
+        },
+    ),
+    Patch(
+        "neutron-known-segments",
+        "neutron",
+        PatchKind.WRAPPER,
+        ("neutron.db.segments_db.get_networks_segments", "sqlalchemy.event.listen"),
+        "ML2 reads the segments of a network once more after the network ([for upstream](../upstream/neutron-statements.md)).",
+        f"{_MODULE}known_segments",
+        f"{_TESTS}test_known_segments.py::test_answers_are_upstreams",
+        f"{_TESTS}test_known_segments.py::test_upstream_reads_them_again",
+        traffic=True,
+        sources={
+            "neutron/db/segments_db.py:get_networks_segments": "f1464aee",
+            "neutron/db/segments_db.py:_make_segment_dict": "0afbc83b",
+            "neutron/db/models/segment.py:NetworkSegment": "6d716f1d",
+            "neutron/objects/network.py:NetworkSegment": "34901128",
+        },
+    ),
+    Patch(
         "neutron-default-group-lookup",
         "neutron",
         PatchKind.REPLACEMENT,
@@ -196,6 +231,28 @@ PATCHES = (
         f"{_TESTS}test_default_group_lookup.py::test_upstream_loads_the_whole_group",
         traffic=True,
         sources={"neutron/db/securitygroups_db.py:SecurityGroupDbMixin._get_default_sg_id": "a16ece17"},
+    ),
+    Patch(
+        "neutron-port-details",
+        "neutron",
+        PatchKind.WRAPPER,
+        (
+            "neutron.db.securitygroups_db.SecurityGroupDbMixin._get_security_groups_on_port",
+            "neutron.plugins.ml2.extensions.dns_integration.DNSExtensionDriverML2._get_details",
+        ),
+        "A new port takes ten statements for rules, subnets and a network that nothing uses"
+        " ([for upstream](../upstream/neutron-statements.md)).",
+        f"{_MODULE}port_details",
+        f"{_TESTS}test_port_details.py::test_answers_and_refusals_are_upstreams",
+        f"{_TESTS}test_port_details.py::test_upstream_loads_the_rules_and_the_network",
+        traffic=True,
+        sources={
+            "neutron/db/securitygroups_db.py:SecurityGroupDbMixin._get_security_groups_on_port": "138996e3",
+            "neutron/db/securitygroups_db.py:SecurityGroupDbMixin._validate_sgs_for_port": "1dfbd81d",
+            "neutron/db/securitygroups_db.py:SecurityGroupDbMixin._process_port_create_security_group": "ac05c6e5",
+            "neutron/plugins/ml2/extensions/dns_integration.py:DNSExtensionDriver": "f959e019",
+            "neutron/plugins/ml2/extensions/dns_integration.py:DNSExtensionDriverML2": "19ff94e7",
+        },
     ),
     Patch(
         "neutron-object-pushes",

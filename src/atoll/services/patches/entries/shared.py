@@ -57,6 +57,18 @@ PATCHES = (
         f"{_TESTS}test_slow_clients.py::test_upstream_gives_a_thread_to_a_slow_client",
     ),
     Patch(
+        "if-any-loader",
+        "SQLAlchemy",
+        PatchKind.SUBCLASS,
+        ("sqlalchemy.orm.strategies.SelectInLoader",),
+        "SQLAlchemy executes a statement for a collection that is empty or loaded ([for upstream](../upstream/neutron-statements.md)).",
+        f"{_MODULE}if_any_loader",
+        f"{UNIT}patches/neutron/test_empty_relations.py::test_strategy_loads_only_what_is_there",
+        f"{UNIT}patches/neutron/test_empty_relations.py::test_upstream_loads_empty_relations",
+        traffic=True,
+        sources={"sqlalchemy/orm/strategies.py:SelectInLoader": "5709e56a"},
+    ),
+    Patch(
         "process-cache",
         "oslo.cache",
         PatchKind.REPLACEMENT,
