@@ -3,7 +3,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from engine_servers import ENGINES, EngineNode, Servers
+from engine_servers import QUICK, SLOW, EngineNode, Servers
 from identities import Keystone, Node, converge
 
 from atoll.stores.store import close_stores
@@ -15,7 +15,7 @@ def servers(keystone: Keystone, keystone_template: Path, tmp_path_factory: pytes
         yield made
 
 
-@pytest.fixture(scope="module", params=ENGINES)
+@pytest.fixture(scope="module", params=[*QUICK, *SLOW])
 def engine(request: pytest.FixtureRequest) -> str:
     return request.param
 

@@ -19,6 +19,7 @@ from sqlalchemy.pool import NullPool
 
 from atoll.files import make_directory, write_private
 from atoll.identity import engines, outbox, rows
+from atoll.identity.engines import mariadb, postgresql
 from atoll.identity.replica import IdentityReplica
 from atoll.identity.rules import rules
 from atoll.identity.tables import KINDS, PREFIX
@@ -40,7 +41,9 @@ import_module(f"atoll.services.engines.{sys.argv[1]}").run(Child())
 PATIENCE_S = 300
 """Seconds for a server's first start on a busy machine."""
 
-ENGINES = ("sqlite", "redis", "mariadb", "postgresql")
+QUICK = ("sqlite", "redis")
+SLOW = tuple(pytest.param(engine, marks=pytest.mark.long) for engine in ("mariadb", "postgresql"))
+"""Engines whose schema takes half a minute to make."""
 
 
 class Servers:
@@ -51,7 +54,6 @@ class Servers:
         self._processes: list[subprocess.Popen] = []
         self._started: dict[str, Settings] = {}
         self._numbers = itertools.count()
-        make_directory(directory / "templates" / "keystone")
 
     def close(self) -> None:
         for process in self._processes:
@@ -68,9 +70,11 @@ class Servers:
         if problem := programs.obstacle(engine)[0]:
             pytest.skip(problem)
         home = self._directory / engine
+        make_directory(home)
+        make_directory(home / "keystone")  # the template
+        (home / "keystone" / "keystone.db").write_bytes(self.template.read_bytes())
         secrets = {"database": "a-password"}
         made = Settings(site="paris", directory=home, templates=home, host="127.0.0.1", ports={}, secrets=secrets, engine=engine)
-        make_directory(home)
         make_directory(made.data)
         made.save()
         for name, rendered in programs.SERVERS[engine].configuration(made).items():
@@ -125,10 +129,18 @@ def run(connection: Connection, statement: str, *parameters: object) -> list[tup
 
 
 def forget(url: str) -> None:
-    """Remove all entries of an outbox, and all agreements."""
+    """Remove the triggers and all entries of an outbox, and all agreements, as in a new schema."""
     with connected(url) as connection:
         for statement in engines.tables(connection.dialect.name):
             connection.exec_driver_sql(statement)
+        if connection.dialect.name == "postgresql":
+            for name, table in run(connection, postgresql._TRIGGERS):
+                run(connection, f'DROP TRIGGER "{name}" ON {table}')
+            run(connection, "COMMENT ON TABLE atoll_outbox IS NULL")
+        else:
+            for (name,) in run(connection, mariadb._TRIGGERS):
+                run(connection, f'DROP TRIGGER "{name}"')
+            run(connection, "ALTER TABLE atoll_outbox COMMENT = ''")
         for table in outbox.TABLES:
             run(connection, f"DELETE FROM {table}")
         connection.commit()

@@ -61,6 +61,11 @@ def of_its_own(code: str, number: int) -> str:
     return code
 
 
+def ordered(told: dict) -> dict:
+    """Return what Keystone lists, in an order that does not depend on the engine."""
+    return {name: sorted(each, key=str) if isinstance(each, list) else each for name, each in told.items()}
+
+
 CHANGE = """
 identity.update_user(user, {"name": "skłodowska", "email": None, "password": "polonium"})
 resource.update_project(project, {"tags": ["warm"], "description": "-"})
@@ -88,12 +93,12 @@ def test_all_that_keystone_makes_arrives(pair, keystone, number):
     given_ |= keystone.run(origin, code, MEMBER=MEMBER, READER=READER)
     converge([paris, lyon])
     read = of_its_own(READ, number)
-    assert keystone.run(other, read) == keystone.run(origin, read)
+    assert ordered(keystone.run(other, read)) == ordered(keystone.run(origin, read))
     assert paris.contents() == lyon.contents()
     changed = {name: given_[name] for name in ("user", "other", "project", "group")}
     keystone.run(origin, of_its_own(CHANGE, number), chemist=given_["role"], **changed)
     converge([paris, lyon])
-    assert keystone.run(other, read) == keystone.run(origin, read)
+    assert ordered(keystone.run(other, read)) == ordered(keystone.run(origin, read))
     assert paris.contents() == lyon.contents()
     assert keystone.run(other, SIGN_IN, user=given_["user"]) == "yes"
 
@@ -387,4 +392,6 @@ def test_entries_are_forgotten_by_number(pair):
     with paris.replica._database.writing() as session:
         outbox.forget(session, numbers)
     assert paris.entries()
+    assert paris.replica.pull() == 1
+    paris.sql('DELETE FROM "user"')  # bob was never published
     assert paris.replica.pull() == 1
