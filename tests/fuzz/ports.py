@@ -188,10 +188,11 @@ class Port:
 
     async def _make(self) -> Any:
         directory = Path(tempfile.mkdtemp(prefix="fuzz"))
-        empty = dict.fromkeys(("data", "sockets", "tls", "members_file", "identity_database", "token_keys"), directory)
+        empty = dict.fromkeys(("data", "sockets", "tls", "members_file", "token_keys"), directory)
         options = Options(
             cloud="fuzz",
             site="paris",
+            identity_database=f"sqlite:///{directory}/keystone.db",
             region="r",
             host="192.0.2.2",
             public_port=8080,

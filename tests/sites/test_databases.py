@@ -29,7 +29,7 @@ def test_servers_boot_and_outlive_a_restart(make, base_ports, engine):
     cloud = make()
     paris = {"name": "paris", "port": next(base_ports), "database": {"start": engine}, "compute": "fake", "network": "fake"}
     cloud.atoll("up", cloud.file(paris))
-    assert f"{engine}; keystone: sqlite" in cloud.atoll("status")
+    assert f"{engine}" in cloud.atoll("status")
     settings, api = cloud.settings(), cloud.api()
     assert not sqlite_files_of_services(settings.data) or engine == "redis"  # on Redis they are replicas
     tenancy = workload.prepare(api)

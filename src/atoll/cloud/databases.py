@@ -55,8 +55,6 @@ PostgreSQL's names of databases have 63 characters, of which `_nova_cell0` and a
 class Database(BaseModel):
     """The engine of a site's databases; see docs/how-to/databases.md. In YAML it may also be the word `sqlite`, or the URL alone.
 
-    Keystone's database is always SQLite.
-
     Attributes:
         url: the URL of an existing server, without a password: `redis://USER@HOST:PORT/0`, `mysql+pymysql://USER@HOST:PORT`,
             `postgresql+psycopg://USER@HOST:PORT`. The site creates databases of its own on this server.

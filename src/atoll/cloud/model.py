@@ -159,8 +159,7 @@ class Site(_Model):
         network_services: network services in addition to those that every site has; see docs/reference/network-services.md.
         bus: the transport of oslo.messaging. "zenoh" needs no broker. "rabbit" is a RabbitMQ, which `rabbit` describes.
         rabbit: the RabbitMQ of a site with `bus: rabbit`.
-        database: the engine of the services' databases, apart from Keystone's, which is always SQLite. "sqlite", the URL of a server, or a
-            mapping; see docs/how-to/databases.md.
+        database: the engine of the services' databases. "sqlite", the URL of a server, or a mapping; see docs/how-to/databases.md.
         durability: the changes that survive a loss of power. "full": all acknowledged changes. "relaxed": all except those of the last few
             seconds, which saves a flush of the disk at each change. The death of a process loses nothing in either case.
         traffic: the control traffic between services. "reduced": fewer requests and messages, by the patches marked in

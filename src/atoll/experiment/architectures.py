@@ -30,9 +30,9 @@ class Architecture(BaseModel):
 
     Attributes:
         kind: "cooperative" is a cloud of full sites. "centralised" is one full site and compute sites. "standard" is one full site and
-            compute sites too: services keep their data in a MariaDB that the full site starts, Keystone in SQLite. They call one another
-            through a RabbitMQ in the network of the full site. "regions" are full sites that do not cooperate, under a broker at the first
-            of them, through which users reach the compute services. "file" is the cloud of a file.
+            compute sites too: services keep their data in a MariaDB that the full site starts. They call one another through a RabbitMQ in
+            the network of the full site. "regions" are full sites that do not cooperate, under a broker at the first of them, through which
+            users reach the compute services. "file" is the cloud of a file.
         sites: the number of sites; each item of a list makes a cloud.
         ask: the order in which the broker asks the regions for a list: "parallel" is all at the same time, "serial" one after the other.
         traffic: the control traffic between services of full sites: "reduced" by Atoll's patches, or "stock", that of upstream's own code.

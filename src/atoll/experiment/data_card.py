@@ -41,8 +41,8 @@ variance between cells), `p95_s`, `longest_s` |
 `phase`, number of `operations`, `served` with its 95 % interval, `median_s` |
 | `parquet/` | | the same samples, readings and faults, a file for each cell, with all metadata under the key `atoll` |
 
-`database` is the engine of the services' databases at the full sites, apart from Keystone's, which is always SQLite. `flush` is the
-setting by which that engine flushes commits to the disk, as the running server reported it:
+`database` is the engine of the services' databases at the full sites. `flush` is the setting by
+which that engine flushes commits to the disk, as the running server reported it:
 
 {databases}
 

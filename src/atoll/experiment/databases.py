@@ -1,7 +1,6 @@
 """The databases that an experiment compares: every cloud runs once with each of them, in which its full sites keep their services' data.
 
-The experiment's file describes a database like the field `database` of a site (`atoll.cloud.databases`). Keystone's database is always
-SQLite.
+The experiment's file describes a database like the field `database` of a site (`atoll.cloud.databases`).
 """
 
 from __future__ import annotations

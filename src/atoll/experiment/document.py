@@ -89,8 +89,8 @@ class Experiment(_Model):
         repetitions: runs of each combination.
         architectures: the clouds.
         links: the properties of the clouds' links.
-        databases: the databases of the full sites, except Keystone's, which is always SQLite; each item makes cells of its own. Without
-            this key, sites have the databases of their architecture.
+        databases: the databases of the full sites; each item makes cells of its own. Without this key, sites have the
+            databases of their architecture.
         faults: scenarios of faults. Without this key, no cell has a fault.
         workloads: workloads by name, with their parameters.
     """

@@ -118,7 +118,7 @@ def _operations(groups: Sequence[Group]) -> Iterator[str]:
     level = f"{100 * CONFIDENCE:.0f} %"
     yield "<p>Latencies are in seconds from the intended start.</p>"
     yield f"<p>Each interval of a median has a confidence level of {level}, and allows for differences between cells.</p>"
-    yield "<p>Keystone uses SQLite in all cells. Flush is the setting by which the other database flushes commits to the disk.</p>"
+    yield "<p>Flush is the setting by which the database flushes commits to the disk.</p>"
     if len({group.each_commit for group in groups} - {None}) > 1:
         yield '<p class="bad">Some databases flush each commit to the disk, and others do not: their writes cannot be compared.</p>'
     numbers = ("#Cells", "#Done", "#Failed", "#Median", "#Interval", "#95 %", "#Longest")

@@ -67,7 +67,7 @@ class Cell:
 
     @property
     def database(self) -> str:
-        """The databases of the full sites, separated by commas; without Keystone's, which is always SQLite."""
+        """The databases of the full sites, separated by commas."""
         return engines_of(self.cloud)
 
 

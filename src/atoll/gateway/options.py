@@ -34,7 +34,7 @@ class Options:
         sockets: the directory of the Unix sockets of the site's processes.
         tls: the directory of `ca.pem`, `cert.pem` and `key.pem`.
         members_file: member cards (a JSON list) of the sites that were created together with this one.
-        identity_database: Keystone's SQLite file.
+        identity_database: the SQLAlchemy URL of Keystone's database; it may contain a password.
         token_keys: the directory of the public keys with which Keystone verifies tokens.
         local_users: ids of this site's service accounts, which are not replicated.
         local_endpoints: ids of this site's own endpoints in the catalogue.
@@ -60,7 +60,7 @@ class Options:
     sockets: Path
     tls: Path
     members_file: Path
-    identity_database: Path
+    identity_database: str = field(repr=False)
     token_keys: Path
     local_users: tuple[str, ...]
     local_endpoints: tuple[str, ...]
@@ -95,7 +95,7 @@ class Options:
             OSError: the file can't be read.
         """
         fields = json.loads(path.read_text(encoding="utf-8"))
-        for name in ("data", "sockets", "tls", "members_file", "identity_database", "token_keys"):
+        for name in ("data", "sockets", "tls", "members_file", "token_keys"):
             fields[name] = Path(fields[name])
         fields["authority"] = Path(fields["authority"]) if fields["authority"] else None
         for name in ("local_users", "local_endpoints"):

@@ -45,7 +45,8 @@ FULL_MARK = "identity-full"
 
 FULL_FROM = 75
 
-_LONG = frozenset({"description", "url", "option_value"})
+LONG = frozenset({"description", "url", "option_value"})
+"""Columns whose values may have up to `MAX_LONG` characters."""
 _DOCUMENTS = frozenset({"rules", "blob", "filters", "value"})
 _LARGE = frozenset({"project", "mapping", "policy", "endpoint_group", "whitelisted_config", "sensitive_config"})
 
@@ -54,7 +55,7 @@ def text_fits(column: str, value: Json) -> bool:
     """Return whether a value is not too long for its column; a value that is not text always fits."""
     if not isinstance(value, str):
         return True
-    return len(value) <= (MAX_DOCUMENT if column in _DOCUMENTS else MAX_LONG if column in _LONG else MAX_SHORT)
+    return len(value) <= (MAX_DOCUMENT if column in _DOCUMENTS else MAX_LONG if column in LONG else MAX_SHORT)
 
 
 def row_fits(columns: Sequence[str], row: Sequence[Json]) -> bool:

@@ -12,17 +12,16 @@ between continues there. Before a push overwrites rows, it looks for changes tha
 from __future__ import annotations
 
 import logging
-import sqlite3
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
-from pathlib import Path
 
 from atoll.identity import outbox, rows
 from atoll.identity.bounds import KEEP_REVOCATIONS_S
 from atoll.identity.desired_state import Conflict, DesiredState
+from atoll.identity.engines import Collided, IdentityDatabase, RowRefused, Session
 from atoll.identity.references import Reference
 from atoll.identity.rows import Content
 from atoll.identity.tables import KINDS, NO_DOMAIN, PREFIX, Key, ReplicatedTable, decode, encode
@@ -39,7 +38,9 @@ CHUNK = 100
 """Records that are written in one transaction: a bound for the wait of Keystone's writers."""
 
 _PULL_CHUNK = 1000
-_BUSY_TIMEOUT_S = 30.0
+
+_ATTEMPTS = 3
+"""Greatest number of attempts to write records that other transactions are writing too, before `DatabaseError` is raised."""
 
 _REVOCATION = PREFIX + "revocation"
 KEEP_REVOCATIONS_MS = KEEP_REVOCATIONS_S * 1000
@@ -62,7 +63,7 @@ class IdentityReplica:
 
     def __init__(  # noqa: PLR0913, PLR0917 - its collaborators
         self,
-        database: Path,
+        database: IdentityDatabase,
         document: Document,
         local: Collection[str],
         applied: Callable[[frozenset[str]], None],
@@ -72,7 +73,7 @@ class IdentityReplica:
         """Prepare a replica; `prepare` opens the database.
 
         Args:
-            database: Keystone's SQLite file.
+            database: Keystone's database.
             document: the mesh's document, with the rules of `atoll.identity.rules`.
             local: ids of users and endpoints that only this site has: they, and records that refer to them, are neither published nor
                 accepted.
@@ -80,7 +81,7 @@ class IdentityReplica:
             now_s: the time of day, in seconds since 1970.
             policy: the sites whose entries are accepted; `None` for all.
         """
-        self._path = database
+        self._database = database
         self._document = document
         self._local = frozenset(local)
         self._applied = applied
@@ -92,7 +93,6 @@ class IdentityReplica:
         self._failed: dict[Reference, str] = {}
         self._expired_at = 0.0
         self.publishing = False
-        self._connection: sqlite3.Connection | None = None
 
     # --- Interface
 
@@ -103,22 +103,17 @@ class IdentityReplica:
         with it: a site that joins others should have their document before this is called.
 
         Raises:
-            sqlite3.Error: the database can't be used, or is not Keystone's.
+            DatabaseError: the database can't be used, or is not Keystone's.
         """
-        self.close()
-        file = f"{self._path.absolute().as_uri()}?mode=rw"  # only Keystone creates a missing file
-        self._connection = sqlite3.connect(file, uri=True, timeout=_BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-        # A loss of power may undo the last commits: pulled changes are then still in the outbox, and pushed ones are pushed again.
-        self._connection.execute("PRAGMA synchronous=NORMAL")
-        with self._transaction("IMMEDIATE") as connection:
-            known = not outbox.is_new(connection)
-            outbox.install(connection)
-            if not known:
-                self._scan(connection)
-        if known:
+        if not self._database.install():
             self.pull()
-            with self._transaction("IMMEDIATE") as connection:
-                self._scan(connection)
+        with self._database.writing() as session:
+            self._forget_unknown(session)
+        with self._database.reading() as session:
+            found = list(self._scan(session))
+        agreements = self._publish(found)
+        with self._database.writing() as session:
+            self._agree(session, agreements)
         self._expire()
         self.push((kind, record.key) for kind in KINDS for record in self._document.records(kind, deleted=True))
 
@@ -129,21 +124,22 @@ class IdentityReplica:
             The number of changed records.
 
         Raises:
-            sqlite3.Error: the database or the document's store fails; nothing is lost.
+            DatabaseError: the database fails; nothing is lost.
+            sqlite3.Error: the document's store fails; nothing is lost.
         """
         changed = 0
         more = True
         while more:
-            with self._transaction("DEFERRED") as connection:
-                touched, last, more = outbox.pending(connection, _PULL_CHUNK)
-                found = [self._changes(connection, kind, keys) for kind, keys in touched.items()]
-            if not last:
+            with self._database.reading() as session:
+                touched, numbers, more = outbox.pending(session, _PULL_CHUNK)
+                found = [self._changes(session, kind, keys) for kind, keys in touched.items()]
+            if not numbers:
                 break
             agreements = self._publish(found)
             self._note((kind, encode(key)) for kind, key, _ in agreements)
-            with self._transaction("IMMEDIATE") as connection:
-                self._agree(connection, agreements)
-                outbox.forget(connection, last)
+            with self._database.writing() as session:
+                self._agree(session, agreements)
+                outbox.forget(session, numbers)
             self._settle(agreements)
             changed += sum(len(changes) for changes, _ in found)
         if self._now_s() - self._expired_at > _EXPIRE_EVERY_S:
@@ -161,7 +157,7 @@ class IdentityReplica:
             The number of written records.
 
         Raises:
-            sqlite3.Error: the database fails; the next call does the rest.
+            DatabaseError: the database fails; the next call does the rest.
         """
         self.pull()
         return sum(self.steps(touched))
@@ -194,9 +190,11 @@ class IdentityReplica:
 
     def close(self) -> None:
         """Close the database, if it is open."""
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._database.close()
+
+    def is_reachable(self) -> bool:
+        """Return whether the database's server answers; this may take seconds. Any thread may call it."""
+        return self._database.is_reachable()
 
     # --- From the tables to the document
 
@@ -206,22 +204,22 @@ class IdentityReplica:
         columns = (fields.get(name) for name in KINDS[kind].columns)
         return not self._local.isdisjoint(value for value in (*decode(key), *columns) if isinstance(value, str))
 
-    def _changes(
-        self, connection: sqlite3.Connection, kind: str, keys: list[Key], *, scanning: bool = False
-    ) -> tuple[list[Change], list[Agreement]]:
+    def _changes(self, session: Session, kind: str, keys: list[Key], *, scanning: bool = False) -> tuple[list[Change], list[Agreement]]:
         """Return the changes that this site made to some records, and the resulting contents.
 
         Args:
-            connection: a connection that is in a transaction.
+            session: an open transaction.
             kind: the kind of the records.
             keys: the keys of the records.
             scanning: whether all rows are compared, not only those that were just written.
         """
         table = KINDS[kind]
-        now, before = rows.read(connection, table, keys), outbox.applied(connection, kind, keys)
+        now, before = rows.read(session, table, keys), outbox.applied(session, kind, keys)
         changes, agreements = [], []
         for key in keys:
             here, agreed, name = now.get(key), before.get(key), encode(key)
+            if here is not None and agreed is not None:
+                here = session.reconciled(here, agreed)
             if here == agreed or self._is_local(kind, name, here or agreed or {}) or (table.deleted_locally and here is None):
                 continue
             record = self._document.record(kind, name)
@@ -266,29 +264,24 @@ class IdentityReplica:
             if self._desired.content(kind, name := encode(key)) == here:
                 self._todo.pop((kind, name), None)
 
-    def _agree(self, connection: sqlite3.Connection, agreements: Iterable[Agreement]) -> None:
+    def _agree(self, session: Session, agreements: Iterable[Agreement]) -> None:
         for kind, key, here in agreements:
-            outbox.agree(connection, kind, key, here)
+            outbox.agree(session, kind, key, here)
 
-    def _scan(self, connection: sqlite3.Connection) -> None:
-        """Compare all rows with the contents on which document and tables last agreed."""
-        found = []
+    def _forget_unknown(self, session: Session) -> None:
+        """Forget agreements about records that the document has lost."""
         for kind, table in KINDS.items():
-            agreed = self._forget_unknown(connection, kind, table)
-            keys = list(dict.fromkeys([*rows.keys(connection, table), *agreed]))
-            found += [self._changes(connection, kind, keys[i : i + _PULL_CHUNK], scanning=True) for i in range(0, len(keys), _PULL_CHUNK)]
-        self._agree(connection, self._publish(found))
+            for key in (rows.typed(table, name) for name in outbox.agreed_keys(session, kind)):
+                if self._document.record(kind, encode(key)) is None:
+                    outbox.agree(session, kind, key, None)
 
-    def _forget_unknown(self, connection: sqlite3.Connection, kind: str, table: ReplicatedTable) -> list[Key]:
-        """Forget agreements about records that the document has lost; return the keys of the others."""
-        keys = []
-        for (name,) in connection.execute("SELECT key FROM atoll_applied WHERE kind = ?", (kind,)).fetchall():
-            key = rows.typed(table, decode(name))
-            if self._document.record(kind, name) is None:
-                outbox.agree(connection, kind, key, None)
-            else:
-                keys.append(key)
-        return keys
+    def _scan(self, session: Session) -> Iterator[tuple[list[Change], list[Agreement]]]:
+        """Compare all rows with the contents on which document and tables last agreed; yield the differences."""
+        for kind, table in KINDS.items():
+            agreed = {session.canonical(key): key for key in (rows.typed(table, name) for name in outbox.agreed_keys(session, kind))}
+            keys = list(dict.fromkeys([*(agreed.get(key, key) for key in rows.keys(session, table)), *agreed.values()]))
+            for start in range(0, len(keys), _PULL_CHUNK):
+                yield self._changes(session, kind, keys[start : start + _PULL_CHUNK], scanning=True)
 
     def _expire(self) -> None:
         """Delete the records of this site's old revocations, and rows that Keystone marked as deleted and keeps."""
@@ -299,10 +292,10 @@ class IdentityReplica:
         if old:
             self._document.write(Change(_REVOCATION, record.key, {PRESENT: False}) for record in old)
         before = datetime.fromtimestamp(self._expired_at - _EXPIRE_EVERY_S, UTC).strftime("%Y-%m-%d %H:%M:%S")
-        with self._transaction("IMMEDIATE") as connection:
+        with self._database.writing() as session:
             for table in KINDS.values():
                 if table.deleted_column:
-                    rows.purge(connection, table, before)
+                    rows.purge(session, table, before)
 
     # --- From the document to the tables
 
@@ -319,8 +312,8 @@ class IdentityReplica:
     def _apply(self, chunk: list[Reference]) -> int:
         """Write some records in one transaction; if the database refuses one of them, each in its own."""
         try:
-            written = self._write(chunk)
-        except sqlite3.IntegrityError as error:
+            written = self._write_again(chunk)
+        except RowRefused as error:
             if len(chunk) > 1:
                 return sum(self._apply([reference]) for reference in chunk)
             self._failed[chunk[0]] = str(error)
@@ -329,53 +322,62 @@ class IdentityReplica:
             self._applied(frozenset(kind for kind, _ in written))
         return len(written)
 
+    def _write_again(self, chunk: list[Reference]) -> list[Reference]:
+        """Write some records, again if other transactions have written them meanwhile."""
+        for _ in range(_ATTEMPTS - 1):
+            with suppress(Collided):
+                return self._write(chunk)
+        return self._write(chunk)
+
     def _write(self, chunk: list[Reference]) -> list[Reference]:
         by_kind: dict[str, list[Key]] = {}
         for kind, name in chunk:
             by_kind.setdefault(kind, []).append(rows.typed(KINDS[kind], decode(name)))
-        with self._transaction("IMMEDIATE") as connection:
-            connection.execute("INSERT INTO atoll_applying VALUES (1)")
-            self._pull_first(connection)
-            before = {kind: outbox.applied(connection, kind, keys) for kind, keys in by_kind.items()}
-            pairs = [
-                (kind, key, before[kind].get(key), self._desired.content(kind, encode(key)))
-                for kind, keys in by_kind.items()
-                for key in keys
-            ]
-            pairs = [pair for pair in pairs if pair[2] != pair[3]]
+        with self._database.writing() as session:
+            session.begin_applying()
+            seen = self._pull_first(session)
+            before = {
+                (kind, encode(key)): old for kind, keys in by_kind.items() for key, old in outbox.applied(session, kind, keys).items()
+            }
+            wanted = [(kind, name, before.get((kind, name)), self._desired.content(kind, name)) for kind, name in chunk]
+            pairs = [(kind, rows.typed(KINDS[kind], decode(name)), old, new) for kind, name, old, new in wanted if old != new]
             for kind, key, old, new in pairs:
                 if old and new and _is_renamed(KINDS[kind], old, new):
-                    rows.conceal_name(connection, KINDS[kind], key)
+                    rows.conceal_name(session, KINDS[kind], key)
             for kind, key, old, new in pairs:
                 if new is None:
-                    rows.delete(connection, KINDS[kind], key)
+                    rows.delete(session, KINDS[kind], key)
                 else:
-                    rows.write(connection, KINDS[kind], key, old, new)
-                outbox.agree(connection, kind, key, new)
-            connection.execute("DELETE FROM atoll_applying")
+                    rows.write(session, KINDS[kind], key, old, new)
+                outbox.agree(session, kind, key, new)
+            session.end_applying()
+            if not self._database.excludes_writers:
+                self._check_alone(session, seen, {(kind, encode(key)) for kind, key, _, _ in pairs})
         return [(kind, encode(key)) for kind, key, _, _ in pairs]
 
-    def _pull_first(self, connection: sqlite3.Connection) -> None:
-        """Publish changes made here since the last pull, before rows are overwritten; the outbox keeps its entries."""
-        touched = outbox.pending(connection, _PULL_CHUNK).keys
-        found = [self._changes(connection, kind, keys) for kind, keys in touched.items()]
+    def _check_alone(self, session: Session, seen: Collection[int], written: Collection[Reference]) -> None:
+        """Refuse to commit if another transaction has changed a written record since `_pull_first`: its change could be overwritten.
+
+        Raises:
+            Collided: a record was changed.
+        """
+        for number, kind, key in outbox.entries(session):
+            if number not in seen and (kind, encode(key)) in written:
+                raise Collided(f"{kind} {key} was changed meanwhile")
+
+    def _pull_first(self, session: Session) -> Collection[int]:
+        """Publish changes made here since the last pull, before rows are overwritten; the outbox keeps its entries.
+
+        Returns:
+            The numbers of these entries.
+        """
+        touched, numbers, _more = outbox.pending(session, _PULL_CHUNK)
+        found = [self._changes(session, kind, keys) for kind, keys in touched.items()]
         if any(agreements for _, agreements in found):
             agreements = self._publish(found)
-            self._agree(connection, agreements)
+            self._agree(session, agreements)
             self._note((kind, encode(key)) for kind, key, _ in agreements)
-
-    @contextmanager
-    def _transaction(self, mode: str) -> Iterator[sqlite3.Connection]:
-        connection = self._connection
-        if connection is None:
-            raise sqlite3.ProgrammingError("the replica is not prepared")
-        connection.execute(f"BEGIN {mode}")
-        try:
-            yield connection
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
+        return numbers
 
 
 def _is_renamed(table: ReplicatedTable, old: Content, new: Content) -> bool:

@@ -7,11 +7,13 @@ import logging
 import sqlite3
 from collections.abc import Collection
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from atoll import pokes
+from atoll.identity import engines
 from atoll.identity.bounds import FULL_FROM, FULL_MARK
+from atoll.identity.engines import DatabaseError
 from atoll.identity.replica import IdentityReplica
 from atoll.identity.tables import KINDS, PREFIX
 from atoll.identity.trust import TrustPolicy
@@ -37,6 +39,10 @@ FORGOTTEN_S = 0.02
 
 AGAIN_S = 1.0
 """Seconds until the next attempt after an error of the database: another writer may hold it, or the disk may be full."""
+
+
+_FAILURES = (DatabaseError, sqlite3.Error, OSError)
+"""The errors of Keystone's database and of the document's store."""
 
 
 class FullnessMark:
@@ -77,14 +83,14 @@ class IdentitySettings:
     """The settings of a site's identity synchroniser.
 
     Attributes:
-        database: Keystone's SQLite file.
+        database: the SQLAlchemy URL of Keystone's database; it may contain a password.
         sockets: the directory of the Unix sockets of the site's processes.
         local: the ids of the site's own service accounts and endpoints, which are not replicated.
         policy: the sites whose entries are accepted, by the cloud's YAML.
         founder: True for a site that the cloud was created with. Any other site waits for the document before it publishes its own data.
     """
 
-    database: Path
+    database: str = field(repr=False)
     sockets: Path
     local: Collection[str]
     policy: TrustPolicy
@@ -100,7 +106,8 @@ class IdentitySynchroniser:
     """
 
     def __init__(self, settings: IdentitySettings, document: Document) -> None:
-        self._replica = IdentityReplica(settings.database, document, settings.local, self._forget, policy=settings.policy)
+        database = engines.database(settings.database)
+        self._replica = IdentityReplica(database, document, settings.local, self._forget, policy=settings.policy)
         self._document = document
         self._sockets = settings.sockets
         self._founder = settings.founder
@@ -110,6 +117,8 @@ class IdentitySynchroniser:
         self._touched: set[tuple[str, str]] = set()
         self._changed_kinds: set[str] = set()
         self._prepared = False
+        self._failed = False
+        """True from a failure until the database's server answers again: a wait for it would stop the gateway."""
         self._fullness = FullnessMark(settings.sockets / FULL_MARK)
         self._quiet = asyncio.Event()
         """Set while Keystone's tables hold all changes of the document."""
@@ -123,10 +132,10 @@ class IdentitySynchroniser:
             while True:
                 try:
                     await self._work()
-                except (sqlite3.Error, OSError):
+                except _FAILURES:
                     LOG.exception("Keystone's tables and the document could not be synchronised; trying again")
                     self._wake.set()  # until then, `pull` must not assume that the document is complete
-                    await asyncio.sleep(AGAIN_S)
+                    await self._await_database()
                     continue
                 with suppress(TimeoutError):
                     async with asyncio.timeout(LOOK_S):
@@ -136,6 +145,14 @@ class IdentitySynchroniser:
             self._prepared = False
             loop.remove_reader(self._poked)
             self.close()
+
+    async def _await_database(self) -> None:
+        """Wait until the database's server answers, in a thread, so that the gateway goes on meanwhile."""
+        self._failed = True
+        await asyncio.sleep(AGAIN_S)
+        while not await asyncio.to_thread(self._replica.is_reachable):
+            await asyncio.sleep(AGAIN_S)
+        self._failed = False
 
     def close(self) -> None:
         """Close the sockets and Keystone's database."""
@@ -160,12 +177,13 @@ class IdentitySynchroniser:
 
     def pull(self) -> None:
         """Publish Keystone's commits in the document, if Keystone has poked."""
-        if not self._prepared or not (pokes.drain(self._poked) or self._wake.is_set()):
+        if not self._prepared or self._failed or not (pokes.drain(self._poked) or self._wake.is_set()):
             return
         self._wake.set()
         try:
             self._replica.pull()
-        except (sqlite3.Error, OSError):
+        except _FAILURES:
+            self._failed = True
             LOG.exception("Keystone's changes could not be published; trying again")
 
     async def applied(self) -> bool:
@@ -202,7 +220,7 @@ class IdentitySynchroniser:
         try:
             for _written in self._replica.steps(touched):
                 await asyncio.sleep(0)  # requests go on in between
-        except sqlite3.Error:
+        except _FAILURES:
             self._touched |= touched
             raise
         if not self._touched:

@@ -167,8 +167,8 @@ class Settings:
         return self.traffic == "reduced"
 
     def engine_of(self, name: str) -> str:
-        """Return the engine of the site's database `name`; Keystone's is always SQLite, because the gateway writes into its file."""
-        return database_urls.SQLITE if name == "keystone" else self.engine
+        """Return the engine of the site's database `name`; the load balancer's is always SQLite."""
+        return database_urls.SQLITE if name == "octavia" else self.engine
 
     @property
     def place(self) -> str:

@@ -42,6 +42,7 @@ def prepare(settings: Settings, service: str, names: Iterable[str], make: Make) 
     if engine == REDIS:
         make_directory(settings.database_file(names[0]).parent)  # a replica may be deleted, its directory too
     directory = places.marks(settings)
+    _check_file(settings, names)
     missing = [name for name in names if not (directory / name).exists()]
     if not missing:
         return
@@ -62,6 +63,19 @@ def prepare(settings: Settings, service: str, names: Iterable[str], make: Make) 
     for name in missing:
         _mark(directory / name, settings)
         (directory / f"{name}{places.BEGUN}").unlink()
+
+
+def _check_file(settings: Settings, names: Iterable[str]) -> None:
+    """Refuse a site whose database an earlier version of Atoll has made in SQLite, although the site has another engine.
+
+    Raises:
+        SystemExit: there is such a database.
+    """
+    for name in names:
+        file = settings.data / f"{name}.db"
+        if file.exists() and not (places.marks(settings) / name).exists() and not places.is_moving(settings):
+            message = f"{file} is of a version of Atoll that kept {name} in SQLite, and {places.described(settings)} has no {name}"
+            raise SystemExit(f"{message}: start the site with that version, or destroy it")
 
 
 def _mark(path: Path, settings: Settings) -> None:

@@ -26,7 +26,7 @@ from atoll.services.database_urls import SQLITE
 DIRECTORY = "databases"
 """The directory below a site's data with a directory for each place."""
 
-FIXED = frozenset({"keystone", "octavia"})
+FIXED = frozenset({"octavia"})
 """The databases that are files of SQLite at every place."""
 
 ACCESS, MOVING, BEGUN = ".access", ".moving", ".begun"

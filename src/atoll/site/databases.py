@@ -39,7 +39,7 @@ def described(site: Site) -> str:
     if database.engine == SQLITE:
         return SQLITE
     place = f" at {address(database.url)}" if database.url else ""
-    return f"{database.engine}{place}; keystone: {SQLITE}"
+    return f"{database.engine}{place}"
 
 
 def check_installed(sites: Iterable[Site]) -> None:
@@ -104,7 +104,7 @@ def check_servers(sites: Iterable[Settings]) -> None:
 
 
 def flush_policy(settings: Settings) -> FlushPolicy:
-    """Return when a site's databases, apart from Keystone's, flush commits to the disk; a server that runs is asked.
+    """Return when a site's databases flush commits to the disk; a server that runs is asked.
 
     Raises:
         AtollError: `database.unavailable`: the server does not answer, or refuses.

@@ -39,7 +39,7 @@ def options(settings: Settings) -> Options:
         sockets=settings.sockets,
         tls=settings.tls,
         members_file=settings.directory / MEMBERS_FILE,
-        identity_database=settings.data / "keystone.db",
+        identity_database=settings.database("keystone"),
         token_keys=settings.data / "keys" / "public",
         local_users=tuple(local_user(settings.site, name) for name in (*LOCAL_USERS, *map(gateway_role, GATEWAY_SERVICES))),
         # Includes accounts of services that the site no longer has: their removal, too, must not be replicated.

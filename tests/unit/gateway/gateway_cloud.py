@@ -311,7 +311,7 @@ class Site:
             sockets=directory,
             tls=directory / "tls",
             members_file=directory / "members.json",
-            identity_database=directory / "keystone.db",
+            identity_database=f"sqlite:///{directory / 'keystone.db'}",
             token_keys=directory,
             local_users=(),
             local_endpoints=(),

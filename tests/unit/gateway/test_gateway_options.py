@@ -23,7 +23,7 @@ def options() -> Options:
         sockets=site / "run",
         tls=site / "tls",
         members_file=site / "members.json",
-        identity_database=site / "data/keystone.db",
+        identity_database=f"sqlite:///{site / 'data/keystone.db'}",
         token_keys=site / "data/keys/public",
         local_users=("u1", "u2"),
         local_endpoints=("e1",),

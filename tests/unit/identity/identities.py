@@ -15,6 +15,7 @@ from pathlib import Path
 from documents import Clock, Site
 
 from atoll.identity import rows
+from atoll.identity.engines.sqlite import SQLiteDatabase, SQLiteSession
 from atoll.identity.replica import IdentityReplica
 from atoll.identity.rules import rules
 from atoll.identity.tables import KINDS, PREFIX
@@ -30,7 +31,7 @@ class Keystone:
         command = [sys.executable, "-W", "ignore", str(_DRIVER)]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
-    def run(self, database: Path, code: str, **arguments: object) -> object:
+    def run(self, database: Path | str, code: str, **arguments: object) -> object:
         """Execute code in which `identity`, `resource`, … are Keystone's managers; return the value that it gives to `tell`."""
         assert self._process.stdin
         assert self._process.stdout
@@ -77,7 +78,12 @@ class Node:
 
     def open(self) -> None:
         self.replica = IdentityReplica(
-            self.database, self.site.document, self.local, self.applied.append, lambda: self.site.clock.ms / 1000, self.policy
+            SQLiteDatabase(self.database),
+            self.site.document,
+            self.local,
+            self.applied.append,
+            lambda: self.site.clock.ms / 1000,
+            self.policy,
         )
 
     def close(self) -> None:
@@ -135,9 +141,8 @@ class Node:
     def contents(self, *kinds: str) -> dict[str, dict]:
         """Return all replicated content of the tables."""
         chosen = [PREFIX + kind for kind in kinds] or list(KINDS)
-        return {
-            kind: rows.read(self.connection, KINDS[kind], list(dict.fromkeys(rows.keys(self.connection, KINDS[kind])))) for kind in chosen
-        }
+        session = SQLiteSession(self.connection.execute)
+        return {kind: rows.read(session, KINDS[kind], list(dict.fromkeys(rows.keys(session, KINDS[kind])))) for kind in chosen}
 
     def check(self) -> None:
         """Check that the database is sound, and that no transaction has left anything behind."""

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 
@@ -13,7 +14,14 @@ def template(directory: str) -> None:
     keystone._make_template(Path(directory))
 
 
+def schema(url: str) -> None:
+    from atoll.services.keystone import service as keystone
+
+    keystone.make_schema({"keystone": url})
+
+
 def work(database: str, code: str, arguments: dict) -> object:
+    """Execute code; `database` is a file of SQLite or a URL."""
     import keystone.conf
     import keystone.server
     from keystone.server import backends
@@ -21,9 +29,10 @@ def work(database: str, code: str, arguments: dict) -> object:
     from atoll.services.ini import render
     from atoll.services.keystone.service import _make_keys, _sections
 
-    conf = Path(database).with_suffix(".conf")
-    conf.write_text(render(_sections(Path(database).parent, f"sqlite:///{database}?plugin=atoll")))
-    _make_keys(Path(database).parent / "keys")
+    home = Path(tempfile.mkdtemp(prefix="keystone-")) if "://" in database else Path(database).parent
+    conf = home / "keystone.conf"
+    conf.write_text(render(_sections(home, database if "://" in database else f"sqlite:///{database}?plugin=atoll")))
+    _make_keys(home / "keys")
     keystone.server.configure(config_files=[str(conf)])
     for name, value in {"cache.enabled": False, "identity.password_hash_rounds": 4}.items():
         group, option = name.split(".")
@@ -46,7 +55,8 @@ def main() -> None:
         if child == 0:
             try:
                 database, code, arguments = json.loads(line)
-                told = template(database) if code == "template" else work(database, code, arguments)
+                made = {"template": template, "schema": schema}.get(code)
+                told = made(database) if made else work(database, code, arguments)
                 answer = {"told": told}
             except BaseException:
                 answer = {"error": traceback.format_exc()[-3000:]}

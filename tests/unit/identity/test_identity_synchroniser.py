@@ -24,13 +24,13 @@ def test_a_mark_is_there_while_the_stream_is_nearly_full(tmp_path):
 
 def test_a_change_costs_one_read_and_one_write_transaction_per_database(node, tmp_path):
     paris, lyon = node("paris", prepared=False), node("lyon")
-    settings = IdentitySettings(paris.database, tmp_path, (), TrustPolicy(), founder=True)
+    settings = IdentitySettings(f"sqlite:///{paris.database}", tmp_path, (), TrustPolicy(), founder=True)
     synchroniser = IdentitySynchroniser(settings, paris.document)
     paris.document.on_change(synchroniser._on_change)
 
     async def work() -> Counter[str]:
         begun: Counter[str] = Counter()
-        if connection := synchroniser._replica._connection:
+        if connection := vars(synchroniser._replica._database)["_connection"]:
             connection.set_trace_callback(lambda statement: begun.update([statement] if statement.startswith("BEGIN") else []))
         while synchroniser._wake.is_set() or not synchroniser._prepared:
             await synchroniser._work()

@@ -57,16 +57,11 @@ def test_a_server_of_the_site_itself_is_at_a_socket(settings, engine):
     assert url.password == own.secrets["database"]
 
 
-def test_keystone_stays_in_sqlite(remote):
-    assert remote.database("keystone") == f"sqlite:///{remote.data}/keystone.db?plugin=atoll"
-    assert remote.engine_of("keystone") == "sqlite"
-
-
-def test_every_other_service_is_configured_with_the_server(remote):
+def test_every_service_is_configured_with_the_server(remote):
     texts = {service.name: "".join(service.configuration(remote).values()) for service in SERVICES}
-    assert {name for name, text in texts.items() if "GEHEIM" in text} == {"placement", "glance", "neutron", "nova"}
+    assert {name for name, text in texts.items() if "GEHEIM" in text} == {"keystone", "placement", "glance", "neutron", "nova"}
     assert texts["nova"].count("GEHEIM") == 2
-    assert all("sqlite:///" not in text for name, text in texts.items() if name != "keystone")
+    assert all("sqlite:///" not in text for text in texts.values())
 
 
 def test_settings_show_no_server(remote):

@@ -1,7 +1,5 @@
 """The databases that a site makes at a server when its services first start."""
 
-import contextlib
-import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,13 +90,16 @@ def test_redis_begins_with_the_template(paris, server):
     assert "seed nova_api with nova/nova_api.db" in server.done
 
 
-def test_keystone_is_a_file_at_every_site(paris, server):
-    (paris.templates / "keystone").mkdir(parents=True)
-    with contextlib.closing(sqlite3.connect(paris.templates / "keystone" / "keystone.db")) as template:
-        template.execute("create table t (x)")
-    databases.prepare(paris, "keystone", ["keystone"], lambda _urls: pytest.fail("SQLite needs no migrations"))
-    assert (paris.data / "keystone.db").exists()
+def test_keystones_file_of_an_earlier_version_is_refused(paris, server):
+    """An earlier version kept Keystone's database in SQLite at all sites: a new one would lack all users."""
+    (paris.data / "keystone.db").touch()
+    with pytest.raises(SystemExit, match=r"keystone\.db is of a version of Atoll that kept keystone in SQLite"):
+        databases.prepare(paris, "keystone", ["keystone"], lambda _urls: pytest.fail("made"))
     assert server.done == []
+    places.begin_move(paris)  # during a move, the file is the source
+    databases.prepare(paris, "keystone", ["keystone"], lambda _urls: None)
+    places.end_move(paris)
+    databases.prepare(paris, "keystone", ["keystone"], lambda _urls: pytest.fail("made twice"))
 
 
 def test_a_schema_that_cannot_be_made_is_told(paris):

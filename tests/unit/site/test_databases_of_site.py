@@ -45,13 +45,12 @@ def refused(code: str, *arguments) -> str:
 def test_a_site_starts_its_server_before_the_services_that_need_it(state, cache, runtime, file, engine):
     up(state, cache, file(f"{{start: {engine}}}"))
     processes = {process.name: process for process in runtime.plans[-1].processes}
-    for name in ("placement", "glance", "neutron", "nova"):
+    for name in ("keystone", "placement", "glance", "neutron", "nova"):
         assert f"paris/{engine}" in processes[f"paris/{name}"].needs
-    assert f"paris/{engine}" not in processes["paris/keystone"].needs
     secret = site_settings(state, "paris").secrets["database"]
     assert secret not in json.dumps([process.to_json() for process in processes.values()])
     found = status(state)
-    assert found.sites[0].database == f"{engine}; keystone: sqlite"
+    assert found.sites[0].database == f"{engine}"
     assert secret not in json.dumps(found.to_json())
 
 
@@ -89,7 +88,7 @@ def test_the_password_is_read_from_its_file_and_not_shown(state, cache, runtime,
     assert checked == ["redis://atoll:GEHEIM%40@db:6379"]
     told = [process.to_json() for process in runtime.plans[-1].processes]
     found = status(state)
-    assert found.sites[0].database == "redis at db:6379; keystone: sqlite"
+    assert found.sites[0].database == "redis at db:6379"
     assert "GEHEIM" not in json.dumps([told, found.to_json()]) + state.cloud_file.read_text()
     private = [path for path in state.root.rglob("*") if path.is_file() and b"GEHEIM" in path.read_bytes()]
     assert private, "the services need it"
@@ -176,7 +175,7 @@ def test_a_compute_site_has_no_databases_of_its_own(state, cache, runtime, tmp_p
     path = tmp_path / "cloud.yaml"
     path.write_text("sites:\n- {name: paris, database: {start: redis}}\n- {name: edge, kind: compute, control: paris}\n")
     up(state, cache, path)
-    assert [site.database for site in status(state).sites] == ["redis; keystone: sqlite", ""]
+    assert [site.database for site in status(state).sites] == ["redis", ""]
     edge = load_settings(state.site("edge"))
     assert "database" not in edge.secrets
     assert (edge.engine, edge.server) == ("sqlite", "")

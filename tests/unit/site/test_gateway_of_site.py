@@ -42,8 +42,9 @@ def test_gateway_is_told_its_addresses_and_where_the_sites_things_are(state, cac
         "placement": "http://127.0.0.1:15018",
     }
     assert told.password == site_settings(state, "lyon").secrets["gateway"]
-    for path in (told.data, told.identity_database, told.token_keys):
+    for path in (told.data, told.token_keys):
         assert path.is_relative_to(directory / "data")
+    assert told.identity_database == site_settings(state, "lyon").database("keystone")
     assert {path.name for path in told.tls.iterdir()} == {"ca.pem", "cert.pem", "key.pem"}
     assert told.authority == state.root / "ca"
     assert (told.authority / "ca.key").is_file()

@@ -197,7 +197,7 @@ class Gateways:
             sockets=home / "run",
             tls=home / "tls",
             members_file=cloud.members_file,
-            identity_database=home / "keystone.db",
+            identity_database=f"sqlite:///{home / 'keystone.db'}",
             token_keys=home / "keys",
             local_users=(),
             local_endpoints=(),

@@ -19,7 +19,7 @@ PROGRAM, PACKAGE = "mariadbd", "mariadb-server"
 INSTALL = "mariadb-install-db"
 
 CONNECTIONS = 300
-"""Greatest number of connections; each of a site's seven SQLAlchemy engines may briefly have 55 (oslo.db's pool), and usually has five."""
+"""Greatest number of connections; each of a site's eight SQLAlchemy engines may briefly have 55 (oslo.db's pool), and usually has five."""
 
 FILE = "mariadb/my.cnf"
 

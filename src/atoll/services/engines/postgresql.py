@@ -28,7 +28,7 @@ DEBIAN = Path("/usr/lib/postgresql")
 """Directory with the programs of each version."""
 
 CONNECTIONS = 300
-"""Greatest number of connections; each of a site's seven SQLAlchemy engines may briefly have 55 (oslo.db's pool), and usually has five."""
+"""Greatest number of connections; each of a site's eight SQLAlchemy engines may briefly have 55 (oslo.db's pool), and usually has five."""
 
 NOBODY = 65534
 

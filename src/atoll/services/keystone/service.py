@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from atoll.files import flush, flush_tree
 from atoll.identifiers import gateway_role
+from atoll.identity import engines
 from atoll.identity.bounds import TOKEN_GRACE_S, TOKEN_LIFETIME_S
 from atoll.runtime.child import Child
-from atoll.services import base, common, database_files
-from atoll.services.contract import Service, Settings
+from atoll.services import base, common, database_files, databases
+from atoll.services.contract import DATABASE_SERVERS, Service, Settings
+from atoll.services.database_urls import SQLITE
 from atoll.services.ini import Sections, render
 from atoll.services.patches.keystone.bounds import CREDENTIALS_PER_USER
 
@@ -94,14 +97,24 @@ def template(child: Child) -> None:
 
 
 def _make_template(directory: Path) -> None:
+    make_schema({"keystone": database_files.template_url(directory, "keystone")})
+    database_files.checkpoint(directory / "keystone.db")
+
+
+def make_schema(urls: Mapping[str, str]) -> None:
+    """Make the schema of the database `keystone` by Keystone's migrations; sets options of the whole process.
+
+    Args:
+        urls: the URL of the database, by its name.
+    """
     import keystone.server
     from keystone.common.sql import upgrades
 
-    conf = directory / "keystone.conf"
-    conf.write_text(render(_sections(directory, database_files.template_url(directory, "keystone"))), encoding="utf-8")
-    keystone.server.configure(config_files=[str(conf)])
+    with common.written(render(_sections(Path("/nonexistent"), urls["keystone"]))) as path:
+        keystone.server.configure(config_files=[str(path)])
     upgrades.offline_sync_database_to_version()
-    database_files.checkpoint(directory / "keystone.db")
+    if not urls["keystone"].startswith(SQLITE):
+        engines.adapt(urls["keystone"])
 
 
 def run(child: Child) -> None:
@@ -110,7 +123,7 @@ def run(child: Child) -> None:
 
     settings = Settings.load(child.arguments["directory"])
     common.directories(settings)
-    database_files.copy_templates(settings, "keystone", ["keystone"])
+    databases.prepare(settings, "keystone", ["keystone"], make_schema)
     serve(child, application(settings))
 
 
@@ -169,4 +182,4 @@ def _make_keys(keys: Path) -> None:
     flush(keys.parent)
 
 
-SERVICE = Service("keystone", __name__, configuration, listens=("identity",))
+SERVICE = Service("keystone", __name__, configuration, listens=("identity",), needs=DATABASE_SERVERS)

@@ -16,6 +16,7 @@ from sqlalchemy.exc import SAWarning, SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from atoll.files import flush, make_directory, write_private
+from atoll.identity import engines
 from atoll.services import database_files, database_servers, places
 from atoll.services.contract import Settings
 from atoll.services.database_urls import MARIADB, POSTGRESQL, REDIS
@@ -58,6 +59,8 @@ def transfer(source: Settings, target: Settings, name: str, on_table: OnTable = 
     if source.engine == REDIS:
         make_directory(source.replicas)  # replicas are a cache, and may be deleted
     with translated(source, target, name), _connected(source.database(name)) as there, _connected(working_url(target, name)) as here:
+        if name == schema.KEYSTONE:
+            _make_outbox(here)
         pairs = tables.pairs(there, here)
         copied = not rows.same(there, here, pairs)
         if copied:
@@ -68,6 +71,16 @@ def transfer(source: Settings, target: Settings, name: str, on_table: OnTable = 
             here.commit()
             _check(there, here, pairs)
         return Copied(len(pairs), rows.count(there, pairs), copied)
+
+
+def _make_outbox(target: Connection) -> None:
+    """Make the tables of identity's outbox at the target, so that changes which are not published yet move too.
+
+    They have no triggers until the site's gateway starts, so the copied rows are not recorded as changes.
+    """
+    for statement in engines.tables(target.dialect.name):
+        target.exec_driver_sql(statement)
+    target.commit()
 
 
 def _check(source: Connection, target: Connection, pairs: list[tables.Pair]) -> None:

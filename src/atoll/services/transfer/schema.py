@@ -14,7 +14,15 @@ from atoll.services.contract import Settings
 from atoll.services.database_urls import REDIS, SQLITE
 from atoll.services.nova.service import DATABASES as NOVA
 
-DATABASES: Mapping[str, tuple[str, ...]] = {"placement": ("placement",), "glance": ("glance",), "neutron": ("neutron",), "nova": NOVA}
+KEYSTONE = "keystone"
+
+DATABASES: Mapping[str, tuple[str, ...]] = {
+    KEYSTONE: (KEYSTONE,),
+    "placement": ("placement",),
+    "glance": ("glance",),
+    "neutron": ("neutron",),
+    "nova": NOVA,
+}
 """The databases that follow the field `database`, by service."""
 
 ENTRY = f"{__name__}:make"

@@ -1,0 +1,124 @@
+"""Redis through `atoll.stores`: the replica is SQLite, whose triggers fill the outbox there.
+
+A local write starts the triggers, so the outbox's entry is part of the same entry of the log. Entries of the log that others have written
+are applied with triggers off, since they contain the triggers' effects. So each write is recorded once, also when the store runs a
+transaction again after a conflict.
+
+All statements of a schema are entries of the log too. They are written only if they differ from those that were run before, of which an
+index without rows has the digest in its name.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+from redis import RedisError
+from sqlalchemy.engine import make_url
+
+from atoll.identity import outbox
+from atoll.identity.engines import sqlite
+from atoll.identity.engines.contract import Collided, DatabaseError, IdentityDatabase, Row, RowRefused, Session
+from atoll.identity.engines.sqlite import SQLiteSession
+from atoll.stores import dbapi, server
+from atoll.stores.dbapi import Connection
+from atoll.stores.errors import Deadlock, StoreError
+from atoll.stores.statement import FOR_UPDATE
+from atoll.stores.url import parse
+
+PATIENCE_S = 5.0
+"""Greatest number of seconds to send a commit again if Redis does not answer. Meanwhile the gateway answers nobody."""
+
+_INSTALLED = "atoll_installed_"
+
+
+class RedisDatabase(IdentityDatabase):
+    """Keystone's log in Redis, with the site's replica."""
+
+    def __init__(self, url: str) -> None:
+        """Prepare to open a log.
+
+        Args:
+            url: the URL of the database; see docs/stores.md.
+        """
+        settings = parse(make_url(url))
+        self._settings = replace(settings, timeout=min(settings.timeout, PATIENCE_S))
+        self._connection: Connection | None = None
+
+    def install(self) -> bool:
+        """Open the replica, and install the outbox; see `IdentityDatabase`."""
+        self.close()
+        with _translated():
+            self._settings.replica.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # a replica is a cache, its directory too
+            self._connection = dbapi.connect(self._settings)
+        mark = _INSTALLED + outbox.fingerprint(sqlite.statements())
+        with self._transaction(writing=False) as session:
+            is_new, is_current = not session.has("atoll_outbox"), session.has(mark)
+        if not is_current:
+            with self._transaction(writing=True) as session:
+                session.install()
+                session.execute(f'CREATE INDEX "{mark}" ON atoll_applying (yes)')
+        return is_new
+
+    def close(self) -> None:
+        """Return the connection to the process's store, if it is open."""
+        if self._connection is not None:
+            connection, self._connection = self._connection, None
+            with suppress(sqlite3.Error):
+                connection.close()
+
+    def is_reachable(self) -> bool:
+        """Return whether Redis answers."""
+        try:
+            return bool(server.connect(self._settings).ping())
+        except (RedisError, StoreError, OSError):
+            return False
+
+    def adapt(self) -> None:
+        """Do nothing: a schema of SQLite needs no change."""
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """Open a transaction that reads; see `IdentityDatabase`."""
+        with self._transaction(writing=False) as session:
+            yield session
+
+    @contextmanager
+    def writing(self) -> Iterator[Session]:
+        """Open a transaction that writes; see `IdentityDatabase`."""
+        with self._transaction(writing=True) as session:
+            yield session
+
+    @contextmanager
+    def _transaction(self, *, writing: bool) -> Iterator[SQLiteSession]:
+        connection = self._connection
+        if connection is None:
+            raise DatabaseError("the database is not open")
+
+        def execute(statement: str, parameters: Sequence[Any] = ()) -> Iterable[Row]:
+            return connection.execute(statement, parameters)
+
+        with _translated():
+            try:
+                if writing:
+                    execute(f"SELECT 1 {FOR_UPDATE}")  # the other processes of the site wait from now on
+                yield SQLiteSession(execute)
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.IntegrityError as error:
+        raise RowRefused(str(error)) from error
+    except Deadlock as error:
+        raise Collided(str(error)) from error
+    except sqlite3.Error as error:
+        raise DatabaseError(str(error)) from error
