@@ -141,7 +141,8 @@ REST = {
 @pytest.mark.parametrize("name", sorted(MACHINES))
 def test_enoslib_validates_configurations(enoslib, name, tmp_path):
     networks = [{"roles": ["wan"], "cidr": "192.168.42.0/24"}] if name == "vagrant" else ["wan"]
-    configuration = {**REST[name], "resources": {"machines": [MACHINES[name]], "networks": networks}}
+    machine = dict(MACHINES[name])
+    configuration = {**REST[name], "resources": {"machines": [machine], "networks": networks}}
     path = tmp_path / "hosts.yaml"
 
     def validate() -> None:
@@ -149,7 +150,7 @@ def test_enoslib_validates_configurations(enoslib, name, tmp_path):
         Provider(path, read_provider(path), tmp_path, default_cache(), print).validate()
 
     validate()
-    MACHINES[name]["number"] = "three"
+    machine["number"] = "three"
     with pytest.raises(AtollError, match=r"hosts.yaml:\d+: configuration.resources.machines.*'three'") as caught:
         validate()
     assert caught.value.kind.code == "testbed.invalid"

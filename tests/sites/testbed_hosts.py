@@ -101,7 +101,7 @@ class NamespaceHosts:
             self.stop_server(name)
         for process in (*self.hosts.values(), self.holder):
             process.send_signal(signal.SIGKILL)
-            process.wait()
+            process.communicate()  # also closes the pipe
 
     def _add(self, name: str, number: int) -> None:
         process = self.hosts[name] = _held()

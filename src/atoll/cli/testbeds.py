@@ -26,6 +26,19 @@ def is_there(session: Session) -> bool:
     return record.exists(session.state)
 
 
+def provider_file(provider: str) -> Path:
+    """Return the path in a value of `--provider`.
+
+    Raises:
+        click.UsageError: the value does not begin with `enoslib:`.
+    """
+    from atoll.testbed.document import PREFIX
+
+    if not provider.startswith(PREFIX):
+        raise click.UsageError(f"--provider {provider}: expected `{PREFIX}FILE`, such as {PREFIX}hosts.yaml")
+    return Path(provider.removeprefix(PREFIX))
+
+
 def up(session: Session, file: Path | None, provider: str | None) -> None:
     """Bring the cloud up on the hosts of a provider.
 
@@ -38,13 +51,10 @@ def up(session: Session, file: Path | None, provider: str | None) -> None:
         click.UsageError: the value does not begin with `enoslib:`.
         AtollError: as for `atoll.testbed.up.up`.
     """
-    from atoll.testbed.document import PREFIX
     from atoll.testbed.up import up as bring_up
 
-    if provider is not None and not provider.startswith(PREFIX):
-        raise click.UsageError(f"--provider {provider}: expected `{PREFIX}FILE`, such as {PREFIX}hosts.yaml")
     begun = time.monotonic()
-    path = None if provider is None else Path(provider.removeprefix(PREFIX))
+    path = None if provider is None else provider_file(provider)
     record = bring_up(session.state, session.cache, file.absolute() if file else None, path, _say)
     click.echo(f"up in {time.monotonic() - begun:.1f} s:")
     width = max(map(len, record.placed))

@@ -1,7 +1,7 @@
 """The constraints between hosts that make the links of a topology, in the terms of EnOSlib's netem service.
 
 That service constrains pairs of hosts: delay, rate and loss of one direction. It has no routers, so the links of a path become one
-constraint: the sum of the delays, the least rate, and the loss of all of them together.
+constraint: the sum of the delays, the least rate, and the loss of all of them together. Pairs without any of these have no constraint.
 """
 
 from __future__ import annotations
@@ -17,9 +17,11 @@ from atoll.errors import AtollError
 NO_RATE = "10gbit"
 """The rate of a link without a limit: the service always sets one, and this is its default."""
 
+_NONE = {"delay": "0ms", "rate": NO_RATE, "loss": None}
+
 
 def between(cloud: Cloud, addresses: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Return a constraint for each direction of each pair of sites; none if the cloud has no topology.
+    """Return the constraints of each direction of each pair of sites; none if the cloud has no topology.
 
     Args:
         cloud: the cloud.
@@ -33,10 +35,8 @@ def between(cloud: Cloud, addresses: Mapping[str, str]) -> list[dict[str, Any]]:
         return []
     for ends, wire in network.wires.items():
         _check(ends, wire)
-    return [
-        {"from": addresses[start], "to": addresses[end], **_constraint(network, start, end)}
-        for start, end in permutations(network.sites, 2)
-    ]
+    shapes = {ends: _constraint(network, *ends) for ends in permutations(network.sites, 2)}
+    return [{"from": addresses[start], "to": addresses[end], **shape} for (start, end), shape in shapes.items() if shape != _NONE]
 
 
 def _check(ends: tuple[str, str], wire: Wire) -> None:

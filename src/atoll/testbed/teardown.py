@@ -76,6 +76,26 @@ def destroy(state: State, cache: Path, names: Sequence[str], say: Say) -> list[s
     return chosen
 
 
+def clear(state: State, cache: Path, say: Say) -> None:
+    """Delete all sites and constraints, but keep the hosts reserved for another cloud.
+
+    Args:
+        state: the state directory on this machine.
+        cache: the user's cache directory.
+        say: called with lines about the progress.
+
+    Raises:
+        AtollError: `testbed.failed`: a site could not be deleted.
+    """
+    record = _loaded(state, ())
+    with locked(state, "destroy"), translated(state.root):
+        for placed in record.placed.values():
+            _delete(placed, say, leave=False)
+        _relax(record, _provider(record, cache, say), say)
+        record.placed = {}
+        record.save()
+
+
 def _loaded(state: State, names: Sequence[str]) -> HostsRecord:
     record = load(state)
     if record is None:
@@ -98,15 +118,26 @@ def _delete(placed: Placed, say: Say, *, leave: bool) -> None:
         say(f"warning: {error.message}: the data of {placed.host.site} are left there")
 
 
+def _provider(record: HostsRecord, cache: Path, say: Say) -> Provider:
+    file = record.state.root / PROVIDER_FILE
+    return Provider(file, read_provider(file), record.state.root / WORK, cache, say)
+
+
+def _relax(record: HostsRecord, provider: Provider, say: Say) -> None:
+    """Remove the constraints of the links, if there may be any."""
+    if not record.constrained:
+        return
+    try:
+        provider.relax(record.pythons)
+    except AtollError as error:
+        say(f"warning: the constraints of the links may be left: {error.message}")
+    record.constrained = False
+
+
 def _release(record: HostsRecord, cache: Path, say: Say) -> None:
     state = record.state
-    file = state.root / PROVIDER_FILE
-    provider = Provider(file, read_provider(file), state.root / WORK, cache, say)
-    if record.constrained:
-        try:
-            provider.relax(record.pythons)
-        except AtollError as error:
-            say(f"warning: the constraints of the links may be left: {error.message}")
+    provider = _provider(record, cache, say)
+    _relax(record, provider, say)
     say(f"releasing the hosts of {provider.document.provider}")
     provider.release()
     for name in (FILE, PROVIDER_FILE, KNOWN_HOSTS):

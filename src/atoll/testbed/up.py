@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -77,13 +77,23 @@ def _wanted(state: State, record: HostsRecord | None, file: Path | None) -> Clou
     if vanished:
         message = f"{file}: leaves out {', '.join(vanished)}: expected every site that exists"
         raise AtollError("cloud.invalid", message, f"put it back, or run `atoll destroy {' '.join(vanished)}` first")
+    check_cloud(cloud)
+    return cloud
+
+
+def check_cloud(cloud: Cloud) -> None:
+    """Check that a cloud can be on a testbed.
+
+    Raises:
+        AtollError: `cloud.invalid`: it has a compute site, or a setting that needs all sites in one file; `testbed.invalid`: a link has a
+            property that EnOSlib's netem service lacks.
+    """
     for site in cloud.sites:
         if site.control is not None:
             message = f"{site.name} is a compute site: expected full sites, because each host has a state directory of its own"
             raise AtollError("cloud.invalid", message, "leave it out, or run the cloud on one machine, without --provider")
         membership.own_cloud(cloud, site.name, "192.0.2.1")
     constraints.between(cloud, {name: name for name in cloud.site_names})
-    return cloud
 
 
 def _converge(record: HostsRecord, provider: Provider, say: Say) -> None:
@@ -113,7 +123,7 @@ def _constrain(record: HostsRecord, provider: Provider, say: Say) -> None:
         say("constraining the links with EnOSlib's netem service")
         record.constrained = True  # before, because an attempt that fails leaves constraints
         record.save()
-        _check_queues(record, provider.constrain(record.pythons, wanted))
+        _check_queues(record, wanted, provider.constrain(record.pythons, wanted))
     elif record.constrained:
         say("removing the constraints of the links")
         provider.relax(record.pythons)
@@ -136,24 +146,30 @@ def _place(record: HostsRecord, document: ProviderDocument, hosts: list[dict[str
 
 
 def _check_hosts(record: HostsRecord) -> None:
-    constrained = record.cloud.topology is not None
     names = list(record.placed)
+    constrained = bool(constraints.between(record.cloud, dict.fromkeys(names, "")))
     found = _each(lambda name: installation.inspect(record.placed[name].host, constrained=constrained), names)
     for name, (host, python) in zip(names, found, strict=True):
         record.change(name, host=host, python=python)
 
 
-def _check_queues(record: HostsRecord, expected: dict[str, int]) -> None:
+def _check_queues(record: HostsRecord, wanted: Sequence[Mapping[str, Any]], expected: Mapping[str, int]) -> None:
     """Check that the kernels of the hosts have the queues, because EnOSlib does not report all commands that failed.
 
+    Args:
+        record: the record of the cloud.
+        wanted: the constraints.
+        expected: the number of queues that EnOSlib has asked each host for, by its SSH address.
+
     Raises:
-        AtollError: `testbed.unsuitable`: they have not.
+        AtollError: `testbed.unsuitable`: a host has fewer.
     """
     for placed in record.placed.values():
-        queues = placed.host.run("tc qdisc show").stdout.splitlines()
-        found = sum(line.startswith("qdisc netem") for line in queues)
-        if found < max(1, expected.get(placed.host.address, 0)):
-            text = f"{placed.host.label} has {found} of netem's queues instead of {expected.get(placed.host.address, 0)}"
+        address = placed.host.address
+        needed = max(sum(each["from"] == address for each in wanted), expected.get(address, 0))
+        found = sum(line.startswith("qdisc netem") for line in placed.host.run("tc qdisc show").stdout.splitlines()) if needed else 0
+        if found < needed:
+            text = f"{placed.host.label} has {found} of netem's queues instead of {needed}"
             hint = "its kernel needs CONFIG_NET_SCH_NETEM; or leave out `topology`, and use the links as they are"
             raise AtollError("testbed.unsuitable", text, hint)
 

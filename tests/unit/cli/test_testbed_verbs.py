@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from atoll.bench import cell_workloads
+from atoll.cli import testbed_cells
 from atoll.cloud import parse_cloud
 from atoll.errors import AtollError
 from atoll.site.state import State
@@ -90,3 +92,59 @@ def test_error_of_a_host_is_one_line(atoll, record, monkeypatch):
 
     monkeypatch.setattr(teardown, "down", fail)
     assert atoll("down").err == "error: the host of lyon (192.0.2.2) can't be reached: timed out\n"
+
+
+EXPERIMENT = "name: small\nrepetitions: 2\narchitectures: [{kind: cooperative, sites: 2}]\nworkloads: {list: {times: 3}}\n"
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch) -> dict[str, Path]:
+    """Return the files of an experiment and of a provider, with clouds that are up at once and a workload that records one sample."""
+    monkeypatch.setenv("ATOLL_EXPERIMENTS", str(tmp_path / "runs"))
+    monkeypatch.setattr(overview, "sites", lambda _record: SITES)
+    monkeypatch.setattr(testbed_cells, "_places", lambda _record: [])
+    monkeypatch.setitem(cell_workloads.WORKLOADS, "list", lambda _places, recorder, *_rest: recorder.measure("list", "site-1", int))
+    found = {"experiment": tmp_path / "small.yaml", "provider": tmp_path / "hosts.yaml", "log": tmp_path / "log"}
+    found["experiment"].write_text(EXPERIMENT)
+    found["provider"].write_text("provider: static\nconfiguration: {}\n")
+
+    def note(text: str) -> None:
+        with found["log"].open("a") as log:
+            log.write(text + "\n")
+
+    def up(state: State, _cache: Path, file: Path, provider: Path, _say: object) -> HostsRecord:
+        note(f"up {provider.name}")
+        state.stamp()
+        made = HostsRecord(state, parse_cloud(file.read_text(), str(file)))
+        made.save()
+        return made
+
+    monkeypatch.setattr(testbed_up, "up", up)
+    monkeypatch.setattr(teardown, "clear", lambda *_arguments: note("clear"))
+    monkeypatch.setattr(teardown, "destroy", lambda *_arguments: note("destroy"))
+    return found
+
+
+def test_experiment_on_a_testbed(atoll, files):
+    ran = atoll("experiment", "run", str(files["experiment"]), "--provider", f"enoslib:{files['provider']}")
+    assert ran.code == 0, ran.err
+    # The record of the first cell is still there when the second begins, so its remains are cleared again.
+    assert files["log"].read_text().split("\n")[:-1] == ["up hosts.yaml", "clear", "clear", "up hosts.yaml", "clear", "destroy"]
+    shown = json.loads(atoll("experiment", "list", "--json").out)
+    assert [(run["done"], run["failed"]) for run in shown] == [(2, 0)]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("kind: cooperative", "kind: centralised", "site-2 is a compute site: expected full sites"),
+        ("kind: cooperative", "kind: regions", "a cell has the architecture `regions`: expected none on a testbed"),
+        ("workloads:", "links: [{jitter: 1ms}]\nworkloads:", "has `jitter`, which EnOSlib's netem service lacks"),
+        ("workloads:", "faults: [{name: cut, steps: [{kind: cut, target: site-2, at: 1s, lasts: 1s}]}]\nworkloads:", "a cell has faults"),
+    ],
+)
+def test_experiment_that_a_testbed_cannot_run(atoll, files, old, new, message):
+    files["experiment"].write_text(EXPERIMENT.replace(old, new))
+    ran = atoll("experiment", "run", str(files["experiment"]), "--provider", f"enoslib:{files['provider']}")
+    assert (ran.code, message in ran.err) == (1, True), ran.err
+    assert not files["log"].exists(), "nothing was started"

@@ -101,8 +101,11 @@ def test_links_become_constraints_of_each_direction():
     assert found["1", "3"] == ("12.5ms", "20000kbit", "2.98%"), "a path over b: 1 - 0.99 * 0.98"
 
 
-def test_cloud_without_a_topology_has_no_constraints():
+def test_links_without_properties_have_no_constraints():
     assert constraints.between(cloud(""), ADDRESSES) == []
+    assert constraints.between(cloud("topology: {preset: mesh}"), ADDRESSES) == []
+    some = constraints.between(cloud("topology: {preset: mesh, links: [{between: [a, b], delay: 3ms, one_way: true}]}"), ADDRESSES)
+    assert [(each["from"], each["to"], each["delay"]) for each in some] == [("192.0.2.1", "192.0.2.2", "3ms")]
 
 
 @pytest.mark.parametrize("name", ["jitter: 2ms", "reorder: 1%"])

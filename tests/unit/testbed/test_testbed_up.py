@@ -191,6 +191,18 @@ def test_destroy_goes_on_if_a_host_is_off(ground, enoslib):
     assert enoslib.verbs[-1] == "release"
 
 
+def test_clear_keeps_the_hosts_for_another_cloud(ground, enoslib):
+    bring_up(ground)
+    state = State(ground / "state")
+    teardown.clear(state, ground / "cache", lambda _text: None)
+    assert calls(ground)[-2:] == [("paris", "destroy"), ("lyon", "destroy")]
+    assert "release" not in enoslib.verbs
+    (ground / "other.yaml").write_text("sites: [{name: lyon, compute: fake}]")
+    bring_up(ground, "other.yaml")
+    assert teardown.destroy(state, ground / "cache", [], lambda _text: None) == ["lyon"]
+    assert enoslib.verbs[-1] == "release"
+
+
 def test_worker_reports_errors_as_answers(monkeypatch):
     def fail(_request: object) -> dict[str, object]:
         raise worker.Refused("no host")
