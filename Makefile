@@ -41,7 +41,7 @@ test: ## run everything that .ci/run runs, and print the duration of each part
 	@+MAKE='$(MAKE)' scripts/parts install lint docs unit bus sites across guests tempest-smoke
 
 test-all: test clients use-cases ## also run the long tests, foreign clients, the use cases, and 10,000 random steps against the model of rights
-	scripts/packages redis-server mariadb-server postgresql
+	scripts/packages redis-server mariadb-server postgresql openssh-server iproute2
 	$(BIN)/pytest tests/unit tests/across tests/sites tests/guests -m long
 	ATOLL_STEPS=10000 $(BIN)/pytest tests/unit/gateway/test_rights_property.py
 
@@ -118,6 +118,7 @@ studies: install ## run the published studies, which takes hours, and write page
 
 lock: install ## resolve the dependencies again
 	$(LOCK) $(addprefix --extra ,bench experiment tempest dev) --output-file requirements.lock pyproject.toml
+	echo 'enoslib[vagrant]>=10.6,<11' | $(LOCK) --python-version 3.11 --output-file src/atoll/testbed/enoslib.lock -
 	$(LOCK) --extra network --constraint requirements.lock --output-file requirements-network.lock pyproject.toml
 	$(LOCK) --python-version 3.11 --output-file requirements-clients.lock requirements-clients.in
 	$(LOCK) --python-version 3.11 --output-file requirements-docs.lock requirements-docs.in

@@ -40,6 +40,7 @@ GENERATED = (
     "experiment.md",
     "lists.md",
     "plan.md",
+    "testbed.md",
     "references.md",
     "resources.md",
     "sharing.md",

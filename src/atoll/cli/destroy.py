@@ -17,8 +17,14 @@ from atoll.cli.verb import complete_site, verb
 def command(session: Session, sites: tuple[str, ...], *, yes: bool) -> None:
     """Stop some or all sites, and delete their data.
 
-    The servers, images, networks, users and passwords of these sites are deleted for good.
+    The servers, images, networks, users and passwords of these sites are deleted for good. With the last site on a testbed, its hosts are
+    released.
     """
+    from atoll.cli import testbeds
+
+    if testbeds.is_there(session):
+        testbeds.destroy(session, sites, yes=yes)
+        return
     from atoll.cli.progress import Progress
     from atoll.site.destroy import destroy, destroyable
     from atoll.site.sites import check_known

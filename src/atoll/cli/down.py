@@ -14,8 +14,13 @@ from atoll.cli.verb import complete_site, verb
 def command(session: Session, sites: tuple[str, ...]) -> None:
     """Stop some or all sites, and keep their data.
 
-    `atoll up` starts them again with their servers, images and networks.
+    `atoll up` starts them again with their servers, images and networks. Hosts of a testbed stay reserved.
     """
+    from atoll.cli import testbeds
+
+    if testbeds.is_there(session):
+        testbeds.down(session, sites)
+        return
     from atoll.cli.progress import Progress
     from atoll.site.down import down
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from atoll.bench.cells import Work
     from atoll.experiment.run import Run
-    from atoll.experiment.runner import Record, Say
+    from atoll.experiment.runner import CellRunner, Record, Say
     from atoll.experiment.sweep import Cell
     from atoll.rally.tasks import Checked
 
@@ -101,6 +101,22 @@ def _ground(directory: Path, cell: Cell, record: Record, say: Say) -> Mapping[st
     return run_cell(work, client_environment(os.environ), records, say)
 
 
+def _ground_on(provider: Path) -> CellRunner:
+    """Return a function that runs a cell on the hosts of a provider of EnOSlib; see `atoll.cli.testbed_cells`."""
+    from atoll.cli import testbed_cells
+    from atoll.experiment.samples import Sample
+
+    def run_cell(cell: Cell, record: Record, say: Say) -> Mapping[str, Any]:
+        return testbed_cells.run_cell(_hosts(), provider, _work(cell), lambda *fields: record(Sample(*fields)), say)
+
+    return run_cell
+
+
+def _hosts() -> Path:
+    """Return the state directory of the hosts that an experiment uses."""
+    return _base() / ".testbed"
+
+
 def _work(cell: Cell) -> Work:
     from atoll.bench.cells import Work
 
@@ -131,12 +147,16 @@ def _check(cells: Iterable[Cell]) -> None:
 @click.option("--new", is_flag=True, help="Begin a new run, even if one of the same file is unfinished.")
 @click.option("--retry-failed", is_flag=True, help="Run failed cells again.")
 @click.option("--dry-run", is_flag=True, help="Only check FILE, and print the number of cells and an estimate of the time.")
-def run_(file: Path, *, new: bool, retry_failed: bool, dry_run: bool) -> int:
+@click.option("--provider", metavar="enoslib:FILE", help="Put the sites on hosts that EnOSlib reserves, as `atoll up --provider` does.")
+def run_(file: Path, *, new: bool, retry_failed: bool, dry_run: bool, provider: str | None) -> int:
     """Run the experiment of FILE, or continue its latest run if that is unfinished.
 
     Every combination of the items of lists in FILE is a cell. Cells run in an order that is random, but follows from the seed. A failed
     cell does not end the run, but makes the exit code 1. The command needs root, because clients work in the networks of several sites.
+
+    With --provider, the sites of each cell are on hosts, which are released at the end, and the clients are on this machine.
     """
+    from atoll.cli import testbed_cells, testbeds
     from atoll.experiment import machine
     from atoll.experiment.document import read_experiment
     from atoll.experiment.run import create
@@ -149,34 +169,49 @@ def run_(file: Path, *, new: bool, retry_failed: bool, dry_run: bool) -> int:
 
         click.echo(f"{experiment.name}: {len(made)} cells, about {seconds(made) / 60:.0f} min on two idle cores")
         return 0
-    _check(made)
-    run = None if new else _unfinished(experiment.name, [cell.to_json() for cell in made], again=retry_failed)
+    path = None if provider is None else testbeds.provider_file(provider).absolute()
+    if path is None:
+        _check(made)
+    else:
+        testbed_cells.check(path, map(_work, made))
+    run = None if new else _unfinished(experiment.name, [cell.to_json() for cell in made], path, again=retry_failed)
     if run is None:
-        about = {"name": experiment.name, "seed": experiment.seed, "machine": machine.describe()}
+        about = {"name": experiment.name, "seed": experiment.seed, "machine": machine.describe(), **_named(path)}
         run = create(_base(), about, made, file.read_text(encoding="utf-8"))
-    return _execute(run, again=retry_failed)
+    if path is None:
+        return _execute(run, again=retry_failed)
+    with testbed_cells.released(_hosts(), _say):
+        return _execute(run, again=retry_failed, ground=_ground_on(path))
 
 
-def _unfinished(name: str, cells: list[dict[str, Any]], *, again: bool) -> Run | None:
-    """Return the latest run of the same cells, if it is unfinished."""
+def _named(provider: Path | None) -> dict[str, str]:
+    """Return the entry of a run's description that names the provider's file; none for a run on this machine."""
+    return {} if provider is None else {"provider": str(provider)}
+
+
+def _unfinished(name: str, cells: list[dict[str, Any]], provider: Path | None, *, again: bool) -> Run | None:
+    """Return the latest run of the same cells at the same place, if it is unfinished."""
     from atoll.experiment.run import runs
 
     wanted = json.loads(json.dumps(cells))
-    same = [run for run in runs(_base(), _warn) if run.about["name"] == name and [cell.to_json() for cell in run.cells] == wanted]
+    named = [
+        run for run in runs(_base(), _warn) if run.about["name"] == name and run.about.get("provider") == _named(provider).get("provider")
+    ]
+    same = [run for run in named if [cell.to_json() for cell in run.cells] == wanted]
     if not same:
         return None
     finished = {"done"} if again else {"done", "failed"}
     return same[-1] if any(state.state not in finished for state in same[-1].states().values()) else None
 
 
-def _execute(run: Run, *, again: bool) -> int:
+def _execute(run: Run, *, again: bool, ground: CellRunner | None = None) -> int:
     from functools import partial
 
     from atoll.errors import AtollError
     from atoll.experiment.runner import execute
 
     _say(f"{run.name}: {len(run.cells)} cells, in {run.directory}")
-    outcome = execute(run, partial(_ground, run.directory), _say, again=again)
+    outcome = execute(run, ground or partial(_ground, run.directory), _say, again=again)
     click.echo(str(run.directory))
     sys.stdout.flush()
     if outcome.failed:

@@ -24,8 +24,14 @@ if TYPE_CHECKING:
 def command(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
     """Show the state, memory and uptime of every process.
 
-    MEMORY is the proportional set size: memory that several processes share is divided among them.
+    MEMORY is the proportional set size: memory that several processes share is divided among them. Of a cloud on a testbed, the command
+    shows the sites and their hosts.
     """
+    from atoll.cli import testbeds
+
+    if testbeds.is_there(session):
+        testbeds.status(session, sites, as_json=as_json)
+        return
     from atoll.site.status import status
 
     found = status(session.state, sites)

@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 _NETWORKS = {"ovn": "OVN's", "ovs": "ML2/OVS's"}
 
 
-@verb("up", "atoll up\natoll up my-cloud.yaml")
+@verb("up", "atoll up\natoll up my-cloud.yaml\natoll up my-cloud.yaml --provider enoslib:hosts.yaml")
 @click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--provider", metavar="enoslib:FILE", help="Put each site on a host that EnOSlib reserves; FILE describes the hosts in YAML.")
 @click.pass_obj
-def command(session: Session, file: Path | None) -> None:
+def command(session: Session, file: Path | None, provider: str | None) -> None:
     """Bring the cloud up, and wait until it answers.
 
     FILE describes the cloud in YAML. Without FILE, the cloud comes up as it was last described; the first time, it has one
@@ -29,7 +30,15 @@ def command(session: Session, file: Path | None) -> None:
 
     Servers are real guests in QEMU, on OVN's networks, if both are installed and the user is root. With `compute: fake`, the servers of a
     site are records of Nova's fake driver, of which one machine holds thousands.
+
+    With --provider, each site runs on a host of its own, and EnOSlib constrains the links of the topology. Later commands on the same
+    state directory need no --provider. If a step fails, the same command continues with it.
     """
+    from atoll.cli import testbeds
+
+    if provider is not None or testbeds.is_there(session):
+        testbeds.up(session, file, provider)
+        return
     from atoll.cli.progress import Progress
     from atoll.site.up import up
 

@@ -122,6 +122,22 @@ def explanations(node: yaml.Node, form: Form[Any], error: ValidationError) -> li
     return [_explain(node, form, detail) for detail in error.errors(include_url=False)]
 
 
+def line_of(content: str, path: Sequence[str | int]) -> int:
+    """Return the line, counted from 1, of the item at a path in valid YAML; if it does not exist, that of the innermost item around it.
+
+    Args:
+        content: the YAML text.
+        path: the keys and indices that lead to the item.
+    """
+    node = yaml.compose(content, Loader=yaml.SafeLoader)
+    return 1 if node is None else _line(node, tuple(path))
+
+
+def spell(path: Sequence[str | int]) -> str:
+    """Return a path as text: `sites[0].port` for `("sites", 0, "port")`."""
+    return _spell(tuple(path))
+
+
 def _load(content: str | bytes, source: str, form: Form[Any]) -> tuple[yaml.Node, Any]:
     try:
         loader = yaml.SafeLoader(content)
