@@ -31,8 +31,8 @@ def check(provider: Path, works: Iterable[Work]) -> None:
         works: the work of all cells.
 
     Raises:
-        AtollError: `testbed.invalid`: the provider's file is not valid, or a cell has faults, a broker, RabbitMQ, a workload of Rally, or a property of a link
-            that a testbed lacks; `cloud.invalid`: a cell's cloud can't be on a testbed.
+        AtollError: `testbed.invalid`: the provider's file is not valid, or a cell has faults, a broker, RabbitMQ, a workload of Rally, or a
+            property of a link that a testbed lacks; `cloud.invalid`: a cell's cloud can't be on a testbed.
     """
     from atoll.cloud import Cloud
     from atoll.testbed.document import read_provider

@@ -1,63 +1,31 @@
-"""Rally's environment: made once from the lock file, by uv or by the standard library, and failures in one line."""
+"""Rally's environment: its directory and lock file, and failures in one line."""
 
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from atoll import locked_environment
 from atoll.errors import AtollError
 from atoll.rally import environment
 
 
-@pytest.fixture
-def commands(monkeypatch, tmp_path):
-    """Record the commands instead of running them; `tmp_path` is the place of the environment."""
-    asked = []
-
-    def run(words, **_options):
-        asked.append(words)
-        return subprocess.CompletedProcess(words, 0, "", "")
-
-    monkeypatch.setattr(environment.subprocess, "run", run)
-    monkeypatch.setattr(environment.shutil, "which", lambda _name, path: "/bin/uv")
+def test_the_user_may_name_the_directory(monkeypatch, tmp_path):
     monkeypatch.setenv(environment.DIRECTORY, str(tmp_path / "made"))
-    return asked
+    monkeypatch.setattr(locked_environment, "_make", lambda _lock, _directory, _python: None)
+    assert environment.ensure(lambda _text: None) == tmp_path / "made" / "bin" / "python"
 
 
-def test_the_environment_is_made_once(commands, tmp_path):
-    said = []
-    assert environment.ensure(said.append) == tmp_path / "made" / "bin" / "python"
-    assert [words[1] for words in commands] == ["venv", "pip"]
-    assert "--require-hashes" in commands[1]
-    assert commands[1][-1] == str(environment.LOCK)
-    assert len(said) == 1
-    environment.ensure(said.append)
-    assert len(commands) == 2
-    assert len(said) == 1
+def test_a_failure_is_told(monkeypatch, tmp_path):
+    monkeypatch.setenv(environment.DIRECTORY, str(tmp_path / "made"))
 
+    def fail(*_arguments):
+        raise locked_environment.NotMade("`uv venv` failed: error: no route to host")
 
-def test_another_lock_file_makes_it_again(commands, tmp_path):
-    environment.ensure(lambda _text: None)
-    (tmp_path / "made" / "installed").write_text("rally==1\n", encoding="utf-8")
-    environment.ensure(lambda _text: None)
-    assert len(commands) == 4
-
-
-def test_without_uv_it_is_made_by_venv_and_pip(commands, monkeypatch, tmp_path):
-    monkeypatch.setattr(environment.shutil, "which", lambda _name, path: None)
-    environment.ensure(lambda _text: None)
-    assert commands[0][:3] == [sys.executable, "-m", "venv"]
-    assert commands[1][:4] == [str(tmp_path / "made" / "bin" / "python"), "-m", "pip", "install"]
-
-
-def test_a_failure_is_told_and_leaves_no_environment(commands, monkeypatch, tmp_path):
-    failed = subprocess.CompletedProcess([], 1, "", "x\nerror: no route to host\n")
-    monkeypatch.setattr(environment.subprocess, "run", lambda _words, **_options: failed)
-    with pytest.raises(AtollError, match=r"can't be made: `uv venv` failed: error: no route to host") as raised:
+    monkeypatch.setattr(locked_environment, "_make", fail)
+    with pytest.raises(AtollError, match="can't be made: `uv venv` failed: error: no route to host") as raised:
         environment.ensure(lambda _text: None)
     assert raised.value.kind.code == "rally.unavailable"
-    assert not (tmp_path / "made" / "installed").exists()
 
 
 def test_each_lock_file_has_a_directory_of_its_own(monkeypatch, tmp_path):
