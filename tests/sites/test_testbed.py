@@ -38,10 +38,11 @@ def enoslib() -> Path:
 
 
 @pytest.fixture
-def hosts(enoslib, tmp_path_factory) -> Iterator[NamespaceHosts]:
+def hosts(enoslib, request, tmp_path_factory) -> Iterator[NamespaceHosts]:
+    """Yield two hosts; the parameter of the test has their names."""
     directory = tmp_path_factory.mktemp("hosts")
     try:
-        made = NamespaceHosts.start(directory, "paris", "lyon")
+        made = NamespaceHosts.start(directory, *request.param)
     except subprocess.CalledProcessError as error:
         pytest.skip(f"no network of hosts can be made here: {error}")
     yield made
@@ -60,6 +61,7 @@ def states(cloud: Deployment) -> dict[str, str]:
     return {site["name"]: site["state"] for site in json.loads(cloud.atoll("status", "--json"))["sites"]}
 
 
+@pytest.mark.parametrize("hosts", [("paris", "lyon")], indirect=True, ids=["two"])
 def test_cloud_on_hosts(hosts, tmp_path):
     cloud = Deployment(tmp_path / "state", before=hosts.prefix)
     provider = f"enoslib:{write(hosts)}"
@@ -84,6 +86,20 @@ def test_cloud_on_hosts(hosts, tmp_path):
         cloud.atoll("destroy", "--yes")
     await_exit(running)
     assert not cloud.root.exists()
+    assert not list((hosts.directory / "sites").glob("*/state"))
+
+
+@pytest.mark.parametrize("hosts", [("site-1", "site-2")], indirect=True, ids=["two"])
+def test_experiment_on_hosts(hosts, tmp_path):
+    file = tmp_path / "near.yaml"
+    file.write_text("name: near\nrepetitions: 1\narchitectures: [{kind: cooperative, sites: 2}]\nworkloads: {boot: {times: 1}}\n")
+    cloud = Deployment(tmp_path / "state", {"ATOLL_EXPERIMENTS": str(tmp_path / "runs")}, hosts.prefix)
+    done = cloud.run("experiment", "run", file, "--provider", f"enoslib:{write(hosts)}")
+    assert done.returncode == 0, done.stderr
+    shown = json.loads(cloud.atoll("experiment", "show", "near", "--json"))
+    assert "done" in json.dumps(shown)
+    assert list((tmp_path / "runs").glob("near-*/samples/*.parquet"))
+    assert not (tmp_path / "runs" / ".testbed").exists(), "the hosts were released"
     assert not list((hosts.directory / "sites").glob("*/state"))
 
 
