@@ -65,7 +65,7 @@ ASK = (
         by_name = "sort_key=name&sort_dir=asc"
         for path in (f"/networks?{by_name}", f"/networks?limit=1&{by_name}", f"/subnets?{by_name}", f"/subnets?limit=2&{by_name}",
                      f"/ports?{by_name}", f"/ports?limit=2&{by_name}", f"/ports?limit=2&page_reverse=true&{by_name}",
-                     f"/ports?fields=fixed_ips&{by_name}", "/ports?sort_key=name&sort_dir=desc", "/networks?shared=false",
+                     f"/ports?fields=fixed_ips&{by_name}", "/ports?sort_key=name&sort_dir=desc", f"/networks?shared=false&{by_name}",
                      "/ports?fixed_ips=ip_address%3D10.0.0.14"):
             seen(path)
         for kind, identifier in (("networks", network), ("subnets", subnet), ("ports", port)):

@@ -65,7 +65,7 @@ ASK = (
     answers("dynamic", one, load=[one], dynamic=True)
     answers("added", one, load=[one], before=lambda: add(one, 17, segment_index=3))
     answers("added before", one, load=[one])
-    answers("dynamic added", many, load=[many], before=lambda: add(many, 18, segment_index=1, is_dynamic=True))
+    answers("dynamic added", many, load=[many], before=lambda: add(many, 18, segment_index=2, is_dynamic=True))
     answers("dynamic before", many, load=[many], dynamic=True)
     answers("all", many, load=[many], dynamic=None)
     answers("static", many, load=[many])
