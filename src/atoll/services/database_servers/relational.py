@@ -56,7 +56,7 @@ def flush_policy(settings: Settings) -> FlushPolicy:
 
 
 def check(settings: Settings) -> None:
-    """Refuse a server that does not answer, or is too old.
+    """Refuse a server that does not answer, is too old, or does not let the site's user create triggers.
 
     Raises:
         ServerError: the server can't be used, for the reason in the message.
@@ -68,6 +68,17 @@ def check(settings: Settings) -> None:
         if found < OLDEST[settings.engine]:
             expected = _dotted(OLDEST[settings.engine])
             raise ServerError(f"{address(settings)} is {settings.engine} {_dotted(found)}: expected version {expected} or later")
+        if settings.engine == MARIADB and not _trusts_triggers(connection):
+            reason = "writes a binary log, and does not let the site's user create the triggers of Keystone's database"
+            raise ServerError(f"{address(settings)} {reason}: set log_bin_trust_function_creators = ON there")
+
+
+def _trusts_triggers(connection: Connection) -> bool:
+    """Return whether MariaDB lets its user create triggers in own databases; else CREATE TRIGGER fails with error 1419."""
+    if not connection.exec_driver_sql("select @@global.log_bin and not @@global.log_bin_trust_function_creators").scalar():
+        return True
+    grants = [str(row[0]) for row in connection.exec_driver_sql("show grants") if " ON *.* " in str(row[0])]
+    return any(right in each for each in grants for right in ("ALL PRIVILEGES", "SUPER"))
 
 
 def _dotted(version: tuple[Any, ...]) -> str:
