@@ -117,7 +117,18 @@ class Cloud(Site):
         if path not in self.things:
             raise web.HTTPNotFound
         collection = path.rpartition("/")[0]
-        return web.json_response({KEYS.get(collection) or {"flavors": "flavor", "os-keypairs": "keypair"}[collection]: self.things[path]})
+        key = KEYS.get(collection) or {"flavors": "flavor", "os-keypairs": "keypair"}[collection]
+        return web.json_response({key: self._with_parts(collection, self.things[path])})
+
+    def _with_parts(self, collection: str, thing: dict[str, Any]) -> dict[str, Any]:
+        """Return a resource with the parts that Neutron shows in it."""
+        if collection == "networks":
+            subnets = [each for key, each in self.things.items() if key.startswith("subnets/")]
+            return {"subnets": [each["id"] for each in subnets if each.get("network_id") == thing["id"]], **thing}
+        if collection == "security-groups":
+            rules = [each for key, each in self.things.items() if key.startswith("security-group-rules/")]
+            return {"security_group_rules": [each for each in rules if each.get("security_group_id") == thing["id"]], **thing}
+        return thing
 
     def _make(self, path: str, body: Any) -> web.Response:
         made = next(iter(body.values())) if isinstance(body, dict) else None
@@ -128,8 +139,9 @@ class Cloud(Site):
                     raise web.HTTPConflict
                 self.things[key] = {"id": key.rpartition("/")[2], **thing}
             if path == "security-groups":
-                made = {**made, "security_group_rules": [{"id": "default-egress"}]}
-                self.things["security-group-rules/default-egress"] = {"id": "default-egress"}
+                egress = {"id": "default-egress", "security_group_id": made["id"]}
+                made = {**made, "security_group_rules": [egress]}
+                self.things["security-group-rules/default-egress"] = egress
             if path == "os-keypairs":
                 return web.json_response({"keypair": {"user_id": "u", **made}}, status=201)
             return web.json_response({KEYS.get(path, "x"): made}, status=201)

@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from aiohttp import web
 from bring_sites import Sites, running
-from shared_things import FLAVOR_BODY, NETWORK_BODY, OURS, SUBNET_BODY, Cloud, group
+from multidict import CIMultiDict
+from shared_things import FLAVOR_BODY, NETWORK_BODY, OURS, SUBNET_BODY, Cloud, group, rule
 
 from atoll.gateway.bring import Bringer
 from atoll.gateway.bring.ledger import CopyCreation, Ledger
@@ -253,6 +254,98 @@ def test_nothing_is_noted_for_what_is_here_already(tmp_path: Path) -> None:
 
         assert await dies(view, tmp_path / "data", work) == []
         assert here.deleted() == []
+
+    trial(act)
+
+
+WEB = "5a6cf0b5-9d6f-4f4a-8f5b-0e9e1f6c7a11"
+PARTS = {
+    "network": [("/networks$", True), ("/subnets$", False), ("/subnets$", True), ("/tags$", False)],
+    "group": [
+        ("/security-groups$", True),
+        ("/default-egress$", False),
+        ("/security-group-rules$", False),
+        ("/security-group-rules$", True),
+    ],
+    "flavor": [("/flavors$", True), ("/os-extra_specs$", False)],
+}
+"""By what is brought, the requests at which the gateway dies when something is there, and whether they were answered."""
+
+WHOLE = {
+    "network": ({"networks/n": NETWORK_BODY, "subnets/s": SUBNET_BODY}, {"networks": [{"uuid": "n"}]}),
+    "implied": ({"networks/n": NETWORK_BODY, "subnets/s": SUBNET_BODY}, {}),
+    "group": (
+        {f"security-groups/{WEB}": {**group("web", rule("a", WEB), rule("b", WEB)), "id": WEB}},
+        {"networks": "none", "security_groups": [{"name": "web"}]},
+    ),
+    "flavor": ({"flavors/f": FLAVOR_BODY}, {"networks": "none", "flavorRef": "f"}),
+}
+"""What lyon has, and the fields of a server that needs it."""
+
+
+def made_at(here: Cloud) -> dict[str, Any]:
+    """Return all that a site has, without what Neutron chooses."""
+    tags = {path: body for method, path, _token, body in here.changes if method in {"PUT", "POST"} and ("tags" in path or "specs" in path)}
+    return {**{key: {**thing, "tenant_id": ""} for key, thing in here.things.items()}, **tags}
+
+
+@pytest.mark.parametrize(
+    ("what", "pattern", "answered"),
+    [(what, *at) for what, points in {**PARTS, "implied": PARTS["network"]}.items() for at in points],
+)
+def test_next_request_makes_whole_what_a_dead_process_left_in_part(tmp_path: Path, what: str, pattern: str, answered: bool) -> None:
+    """The service would accept the request with what is there: a server with other rules, or none of the subnets."""
+    things, fields = WHOLE[what]
+    reference = {"flavor": Reference(FLAVOR, "f"), "group": Reference(SECURITY_GROUP, "web")}.get(what, Reference(NETWORK, "n"))
+    call = Call("POST", "compute", "/v2.1/servers", "", CIMultiDict(), b"", "r", "u").with_(json={"server": {"name": "s", **fields}})
+    call.headers["X-Auth-Token"] = "user"
+
+    async def whole(here: Cloud, lyon: Cloud, view: Sites) -> None:
+        lyon.things.update(things)
+        with bringer_of(view, tmp_path / "whole") as bringer:
+            await bringer.bring([reference], "user")
+        expected.update(made_at(here))
+
+    async def in_part(here: Cloud, lyon: Cloud, view: Sites) -> None:
+        lyon.things.update(things)
+        gateway = Gateway(view, tmp_path / "data")
+        with bringer_of(view, tmp_path / "data") as bringer:
+            gateway.die_at("DELETE" if "egress" in pattern else "PUT" if "tags" in pattern else "POST", pattern, answered=answered)
+            task = asyncio.create_task(bringer.bring([reference], "user"))
+            async with asyncio.timeout(10):
+                await gateway.died.wait()
+            assert made_at(here) != expected or answered
+            with bringer_of(view, gateway.left) as successor:
+                brought = await successor.ahead(call)
+                assert brought is not None
+                assert made_at(here) == expected
+                brought.keep()
+                await successor.abandoned.settle()
+                assert made_at(here) == expected, "a request uses it"
+                assert await successor.ahead(call) is None, "it is whole"
+            await end(task, bringer)
+
+    expected: dict[str, Any] = {}
+    trial(whole)
+    trial(in_part)
+
+
+def test_request_that_fails_leaves_nothing_of_what_it_made_whole(tmp_path: Path) -> None:
+    async def act(here: Cloud, lyon: Cloud, view: Sites) -> None:
+        lyon.things.update(WHOLE["network"][0])
+        gateway = Gateway(view, tmp_path / "data")
+        with bringer_of(view, tmp_path / "data") as bringer:
+            gateway.die_at("POST", "/networks$", answered=True)
+            task = asyncio.create_task(bringer.bring([Reference(NETWORK, "n")], "user"))
+            async with asyncio.timeout(10):
+                await gateway.died.wait()
+            with bringer_of(view, gateway.left) as successor:
+                brought = await successor.bring([Reference(NETWORK, "n")], "user")
+                assert brought is not None
+                await brought.undo()
+                assert "networks/n" not in here.things
+                assert successor._ledger.abandoned_creations() == []
+            await end(task, bringer)
 
     trial(act)
 

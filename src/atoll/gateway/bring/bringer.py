@@ -47,6 +47,7 @@ from atoll.gateway.bring.service_client import (
 from atoll.gateway.bring.site_bound import credible, is_site_bound, may_be_site_bound, refusal_text
 from atoll.gateway.bring.trust import MemberTrust
 from atoll.gateway.bring.undo import AbandonedCreations, BroughtResources, UndoLog
+from atoll.gateway.bring.unfinished import ids_of, unfinished
 from atoll.gateway.copies.conflicts import Conflicts
 from atoll.gateway.request.call import Call, Unreachable
 from atoll.gateway.request.headers import request_id as valid_request_id
@@ -172,6 +173,8 @@ class Bringer:
         try:
             if any(field.kind == kinds.SECURITY_GROUP for field in mentions.fields_of(call)):
                 await self._default_group(client, call, brought)
+            if self._ledger.abandoned():
+                await self._bring_mentions(client, call, await unfinished(client, call, self._ledger), brought)
             if any(field.kind == kinds.NETWORK and field.implied for field in fields) and implied_network.names_none(call):
                 project = await self._project(client)
                 network = await implied_network.only_network(client, project) if project else None
@@ -418,7 +421,8 @@ class Bringer:
 
     async def _bring(self, client: ServiceClient, reference: Reference, found: list[RemoteResource], undo_log: UndoLog) -> None:
         async with self._locks.setdefault(_whole(reference, found), asyncio.Lock()):
-            if await client.look(self._sites.here, reference) is not None:
+            here = await client.look(self._sites.here, reference)
+            if here is not None and not ids_of(reference, here) & self._ledger.abandoned():
                 return  # another user's request brought the resource
             self._agree(reference, found)
             if reference.kind == kinds.IMAGE:

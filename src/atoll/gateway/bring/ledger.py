@@ -94,6 +94,7 @@ class Ledger:
         # An earlier process has not ended them.
         self._database.execute("UPDATE creation SET abandoned = 1 WHERE NOT abandoned")
         self._lent = {(kind, identifier) for kind, identifier in self._database.execute("SELECT kind, id FROM loan")}
+        self._abandoned = {each.number: (each.kind, each.id) for each in self.abandoned_creations()}
 
     def close(self) -> None:
         """Close the database file."""
@@ -124,11 +125,22 @@ class Ledger:
 
     def end_creation(self, creation: CopyCreation) -> None:
         """Remove the entry of a creation that needs no undoing any more."""
+        self._abandoned.pop(creation.number, None)
         self._database.execute("DELETE FROM creation WHERE number = ?", (creation.number,))
 
     def abandon_creation(self, creation: CopyCreation) -> None:
         """Mark a creation as abandoned, so that `abandoned_creations` returns it."""
         self._database.execute("UPDATE creation SET abandoned = 1 WHERE number = ?", (creation.number,))
+        self._abandoned[creation.number] = creation.kind, creation.id
+
+    def resume_creation(self, creation: CopyCreation) -> None:
+        """Record that a request goes on with an abandoned creation."""
+        self._database.execute("UPDATE creation SET abandoned = 0 WHERE number = ?", (creation.number,))
+        self._abandoned.pop(creation.number, None)
+
+    def abandoned(self) -> frozenset[tuple[str, str]]:
+        """Return kind and id of all resources whose creation was abandoned, without reading the file."""
+        return frozenset(self._abandoned.values())
 
     def abandoned_creations(self) -> list[CopyCreation]:
         """Return the creations of earlier processes and those whose outcome is unknown, oldest first."""
@@ -139,6 +151,12 @@ class Ledger:
             CopyCreation(kind, identifier, source, service, target, json.loads(lasting), number)
             for kind, identifier, source, service, target, lasting, number in rows
         ]
+
+    def abandoned_creation(self, kind: str, identifier: str) -> CopyCreation | None:
+        """Return the oldest abandoned creation of a resource; `None` if there is none, without reading the file."""
+        if (kind, identifier) not in self._abandoned.values():
+            return None
+        return next((each for each in self.abandoned_creations() if (each.kind, each.id) == (kind, identifier)), None)
 
     # Ports that are being moved
 

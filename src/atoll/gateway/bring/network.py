@@ -95,7 +95,8 @@ async def bring_network(client: ServiceClient, found: RemoteResource, undo_log: 
     answer = await undo_log.create(creation, "/v2.0/networks", body, absent=here is None, exists=True)
     if answer is not None:
         # Neutron replaces a missing gateway with the default one, so `None` must be sent.
-        bodies = [copied(subnet, "subnets") | {"gateway_ip": subnet["gateway_ip"]} for subnet in subnets]
+        lacking = [subnet for subnet in subnets if subnet["id"] not in answer["network"].get("subnets", ())]
+        bodies = [copied(subnet, "subnets") | {"gateway_ip": subnet["gateway_ip"]} for subnet in lacking]
         if bodies:
             await client.make("POST", "network", "/v2.0/subnets", {"subnets": bodies})
         await _tag(client, "networks", [network])
@@ -181,7 +182,8 @@ async def _make_group(client: ServiceClient, found: RemoteResource, undo_log: Un
     creation = CopyCreation(SECURITY_GROUP, group["id"], found.site, "network", path, lasting(SECURITY_GROUP, group))
     answer = await undo_log.create(creation, "/v2.0/security-groups", body, absent=here is None, exists=True)
     if answer is not None:
-        for rule in answer["security_group"]["security_group_rules"]:  # Neutron creates rules that allow all outgoing traffic
+        # Neutron creates rules that allow all outgoing traffic, and an earlier request may have left some of the rules.
+        for rule in answer["security_group"]["security_group_rules"]:
             await client.make("DELETE", "network", f"/v2.0/security-group-rules/{segment(rule['id'])}")
     await context.grants.ensure(client, Reference(SECURITY_GROUP, group["id"]), elsewhere)
     return answer is not None

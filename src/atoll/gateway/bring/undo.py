@@ -4,6 +4,9 @@ Each creation is written to the ledger before the service is asked. Its entry is
 been deleted. If the gateway dies in between, the next process finds the entry and *settles* it: it deletes the resource unless something
 uses it. The gateway must not delete a resource that another client created. So an entry is made only if the resource did not exist when the
 gateway looked for it, and the resource is deleted only if its lasting fields are those of the creation.
+
+Until it is settled, such a resource may lack parts: a network its subnets, a security group its rules. So a request that needs the resource
+goes on with the creation: it adds the missing parts, and takes over the entry.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from atoll.gateway.bring.descriptions import differences
 from atoll.gateway.bring.ledger import CopyCreation, Ledger
 from atoll.gateway.bring.references import KEY_PAIR
 from atoll.gateway.bring.service_client import MAKE_S, ServiceClient, ServiceRefused
-from atoll.gateway.request.call import Unreachable
+from atoll.gateway.request.call import Reply, Unreachable
 from atoll.gateway.request.headers import request_id
 from atoll.gateway.sites import Sites
 
@@ -58,12 +61,16 @@ class UndoLog:
             exists: whether the resource may exist already.
 
         Returns:
-            The answer's body; `None` if the resource existed.
+            The resource in the service's form, to which the caller adds all parts that it lacks; `None` if the resource existed and was
+            not left unfinished by an earlier request.
 
         Raises:
             ServiceRefused: the service refuses.
             Unreachable: the service does not answer. If it nevertheless created the resource, the resource is deleted later.
         """
+        left = self._ledger.abandoned_creation(creation.kind, creation.id)
+        if left is not None and not absent:
+            return await self._go_on_with(left)
         entry = self.begin(creation) if absent else None
         try:
             answer = await self._client.make("POST", creation.service, path, body, exists=exists)
@@ -71,7 +78,20 @@ class UndoLog:
             self.fail(entry, error)
             raise
         self.end(creation, entry, created=answer is not None)
+        if left is not None and answer is not None:
+            self._ledger.end_creation(left)  # it was never carried out, or its resource is gone
         return answer
+
+    async def _go_on_with(self, left: CopyCreation) -> Any:
+        """Take over a creation that an earlier request left, and return its resource; `None` if the resource is another one."""
+        shown = await _shown(self._client, left)
+        if not shown.ok or differences(left.kind, next(iter(shown.json().values())), left.lasting):
+            return None
+        LOG.info("%s: %s may lack parts since an earlier request: adding them", self._client.request_id, left.target)
+        self._ledger.resume_creation(left)
+        self._made.append(left)
+        _note_copy(self._ledger, left)
+        return shown.json()
 
     def begin(self, creation: CopyCreation) -> CopyCreation:
         """Record that a resource which this site lacks is about to be created; `fail` or `end` must follow."""
@@ -175,9 +195,8 @@ class AbandonedCreations:
         Raises:
             Unreachable: the service does not answer.
         """
-        token = await self._sites.own_token(creation.service)
-        client = ServiceClient(self._sites, token, request_id(None))
-        shown = await self._sites.send(self._sites.here, client.call("GET", creation.service, creation.target, token), MAKE_S)
+        client = ServiceClient(self._sites, await self._sites.own_token(creation.service), request_id(None))
+        shown = await _shown(client, creation)
         if shown.status in GONE:
             _forget_copy(self._ledger, creation)
         elif not shown.ok:
@@ -185,9 +204,19 @@ class AbandonedCreations:
         elif different := differences(creation.kind, next(iter(shown.json().values())), creation.lasting):
             LOG.warning("%s is not what was to be created, and stays: it differs in %s", creation.target, ", ".join(different))
             self._ledger.end_creation(creation)
-        else:
+        elif (creation.kind, creation.id) in self._ledger.abandoned():  # no request has gone on with it meanwhile
             return await _delete(client, creation, self._ledger)
         return ""
+
+
+async def _shown(client: ServiceClient, creation: CopyCreation) -> Reply:
+    """Return the answer of this site's service to a question of the gateway's own account for a resource.
+
+    Raises:
+        Unreachable: the service does not answer.
+    """
+    token = await client.sites.own_token(creation.service)
+    return await client.sites.send(client.sites.here, client.call("GET", creation.service, creation.target, token), MAKE_S)
 
 
 async def _delete(client: ServiceClient, creation: CopyCreation, ledger: Ledger) -> str:
