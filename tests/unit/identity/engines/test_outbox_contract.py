@@ -221,9 +221,28 @@ def test_an_outbox_is_installed_once(pair, engine):
     paris, _lyon = pair
     made(paris, "bob")
     before = paris.entries()
+    if engine == "redis":
+        with paris.replica._database.reading() as session:
+            assert session.is_current()
     assert paris.replica._database.install() is False
     assert paris.entries() == before
     assert paris.replica.pull() == 1
+
+
+def test_a_missing_trigger_is_made_again(pair, engine):
+    """A dump may be restored without its triggers, and a table that is made anew has none."""
+    paris, lyon = pair
+    user = made(paris, "bob")
+    converge([paris, lyon])
+    paris.sql('DROP TRIGGER "atoll_update_user"' + (' ON "user"' if engine == "postgresql" else ""))
+    paris.sql('UPDATE "user" SET default_project_id = ? WHERE id = ?', "p", user)
+    assert paris.entries() == []
+    paris.restart()
+    paris.site.clock.ms += 1
+    paris.sql('UPDATE "user" SET enabled = ? WHERE id = ?', False, user)
+    assert paris.replica.pull() == 1
+    converge([paris, lyon])
+    assert lyon.sql("SELECT enabled, default_project_id FROM user WHERE id = ?", user) == [(0, "p")]
 
 
 def test_huge_ids(pair):
