@@ -27,6 +27,9 @@ from atoll.identity.tables import KINDS, IntegerKey, Key, OneRow, RowList, RowPe
 
 TABLES = ("atoll_outbox", "atoll_applied")
 
+ALL = 2**63 - 1
+"""A limit for `pending` that no outbox reaches, and that every engine accepts."""
+
 _AT_ONCE = 500
 """Greatest number of entries that one statement deletes."""
 

@@ -6,7 +6,9 @@ differs from it, it was changed elsewhere. So a change here and one there of dif
 first.
 
 No acknowledged change is lost between the two: an entry leaves the outbox when the document has it on disk, and a process that dies in
-between continues there. Before a push overwrites rows, it looks for changes that were not pulled yet, in the same transaction.
+between continues there. If the database fails in between, the process remembers what it has published: published again, a change would get
+a later timestamp, and undo one that another site has made meanwhile. Before a push overwrites rows, it looks for changes that were not
+pulled yet, in the same transaction.
 """
 
 from __future__ import annotations
@@ -91,6 +93,7 @@ class IdentityReplica:
         self._desired = DesiredState(homes, self._is_local)
         self._todo: dict[Reference, str] = {}
         self._failed: dict[Reference, str] = {}
+        self._unrecorded: dict[Reference, Content | None] = {}  # published, but no transaction has recorded the agreement yet
         self._expired_at = 0.0
         self.publishing = False
 
@@ -114,6 +117,7 @@ class IdentityReplica:
         agreements = self._publish(found)
         with self._database.writing() as session:
             self._agree(session, agreements)
+        self._recorded(agreements)
         self._expire()
         self.push((kind, record.key) for kind in KINDS for record in self._document.records(kind, deleted=True))
 
@@ -140,6 +144,7 @@ class IdentityReplica:
             with self._database.writing() as session:
                 self._agree(session, agreements)
                 outbox.forget(session, numbers)
+            self._recorded(agreements)
             self._settle(agreements)
             changed += sum(len(changes) for changes, _ in found)
         if self._now_s() - self._expired_at > _EXPIRE_EVERY_S:
@@ -220,12 +225,13 @@ class IdentityReplica:
             here, agreed, name = now.get(key), before.get(key), encode(key)
             if here is not None and agreed is not None:
                 here = session.reconciled(here, agreed)
-            if here == agreed or self._is_local(kind, name, here or agreed or {}) or (table.deleted_locally and here is None):
+            published = self._unrecorded.get((kind, name), agreed)
+            if here == agreed == published or self._is_local(kind, name, here or agreed or {}) or (table.deleted_locally and here is None):
                 continue
             record = self._document.record(kind, name)
             if not (scanning and agreed is None and record is not None):
                 stamp = 0 if scanning and agreed is None else None
-                fields = _fields(agreed, here)
+                fields = _fields(published, here)
                 if record is not None and record.present == (here is not None):  # a process that died here may have written this already
                     own = self._document.author
                     fields = {
@@ -248,7 +254,9 @@ class IdentityReplica:
                 refused.update(self._publish_singly(batch))
             finally:
                 self.publishing = False
-        return [(kind, key, here) for _, some in found for kind, key, here in some if (kind, encode(key)) not in refused]
+        agreements = [(kind, key, here) for _, some in found for kind, key, here in some if (kind, encode(key)) not in refused]
+        self._unrecorded |= {(kind, encode(key)): here for kind, key, here in agreements}
+        return agreements
 
     def _publish_singly(self, changes: Iterable[Change]) -> Iterator[Reference]:
         for change in changes:
@@ -267,6 +275,11 @@ class IdentityReplica:
     def _agree(self, session: Session, agreements: Iterable[Agreement]) -> None:
         for kind, key, here in agreements:
             outbox.agree(session, kind, key, here)
+
+    def _recorded(self, agreements: Iterable[Agreement]) -> None:
+        """Note that a transaction with these agreements was committed."""
+        for kind, key, _ in agreements:
+            self._unrecorded.pop((kind, encode(key)), None)
 
     def _forget_unknown(self, session: Session) -> None:
         """Forget agreements about records that the document has lost."""
@@ -353,6 +366,7 @@ class IdentityReplica:
             session.end_applying()
             if not self._database.excludes_writers:
                 self._check_alone(session, seen, {(kind, encode(key)) for kind, key, _, _ in pairs})
+        self._unrecorded = {}  # `_pull_first` has recorded all that are still in the outbox
         return [(kind, encode(key)) for kind, key, _, _ in pairs]
 
     def _check_alone(self, session: Session, seen: Collection[int], written: Collection[Reference]) -> None:
@@ -366,12 +380,12 @@ class IdentityReplica:
                 raise Collided(f"{kind} {key} was changed meanwhile")
 
     def _pull_first(self, session: Session) -> Collection[int]:
-        """Publish changes made here since the last pull, before rows are overwritten; the outbox keeps its entries.
+        """Publish all changes made here since the last pull, before rows are overwritten; the outbox keeps its entries.
 
         Returns:
             The numbers of these entries.
         """
-        touched, numbers, _more = outbox.pending(session, _PULL_CHUNK)
+        touched, numbers, _more = outbox.pending(session, outbox.ALL)
         found = [self._changes(session, kind, keys) for kind, keys in touched.items()]
         if any(agreements for _, agreements in found):
             agreements = self._publish(found)
@@ -388,6 +402,8 @@ def _is_renamed(table: ReplicatedTable, old: Content, new: Content) -> bool:
 
 
 def _fields(agreed: Content | None, here: Content | None) -> dict[str, Json]:
+    if here == agreed:
+        return {}
     if here is None:
         return {PRESENT: False}
     if agreed is None:

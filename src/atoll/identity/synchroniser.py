@@ -118,7 +118,7 @@ class IdentitySynchroniser:
         self._changed_kinds: set[str] = set()
         self._prepared = False
         self._failed = False
-        """True from a failure until the database's server answers again: a wait for it would stop the gateway."""
+        """True from a failure until the database's server answers again, or a pull succeeds: a wait for it would stop the gateway."""
         self._fullness = FullnessMark(settings.sockets / FULL_MARK)
         self._quiet = asyncio.Event()
         """Set while Keystone's tables hold all changes of the document."""
@@ -211,6 +211,7 @@ class IdentitySynchroniser:
             self._prepared = True
             self._poker.forget(self._sockets)
         self._replica.pull()
+        self._failed = False
         self._wake.clear()
         self._fullness.show(self._document.fullness)
         touched, self._touched = self._touched, set()

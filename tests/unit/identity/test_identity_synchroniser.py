@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 
 from atoll.identity.bounds import FULL_FROM
+from atoll.identity.engines import Collided
 from atoll.identity.synchroniser import FullnessMark, IdentitySettings, IdentitySynchroniser
 from atoll.identity.trust import TrustPolicy
 
@@ -49,6 +50,33 @@ def test_a_change_costs_one_read_and_one_write_transaction_per_database(node, tm
         paris.site.catch_up(lyon.site)
         assert await work() == {"BEGIN DEFERRED": 1, "BEGIN IMMEDIATE": 1}
         assert paris.sql("SELECT description FROM project WHERE id = ?", project) == [("atoms",)]
+
+    try:
+        asyncio.run(run())
+    finally:
+        synchroniser.close()
+
+
+def test_changes_are_published_again_after_a_failure_that_passes(node, tmp_path, monkeypatch):
+    """A failure of one transaction, such as a lock that was not free in time, must not leave later requests with an old document."""
+    paris = node("paris", prepared=False)
+    settings = IdentitySettings(f"sqlite:///{paris.database}", tmp_path, (), TrustPolicy(), founder=True)
+    synchroniser = IdentitySynchroniser(settings, paris.document)
+
+    def fail() -> int:
+        raise Collided("the lock was not free")
+
+    async def run() -> None:
+        await synchroniser._work()
+        with monkeypatch.context() as patch:
+            patch.setattr(synchroniser._replica, "pull", fail)
+            synchroniser._wake.set()
+            synchroniser.pull()
+        await synchroniser._work()
+        project = paris.project("physics")
+        synchroniser._wake.set()
+        synchroniser.pull()
+        assert paris.document.record("identity.project", project)
 
     try:
         asyncio.run(run())

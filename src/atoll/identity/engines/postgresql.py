@@ -159,8 +159,9 @@ class PostgreSQLDatabase(ServerDatabase):
         with self.writing() as session:
             self._types.update({(table, column): kind for table, column, kind in session.execute(_TYPES)})
             [(before, is_new)] = session.execute(_COMMENT)
-            if before != mark:
-                for name, table in session.execute(_TRIGGERS):
+            present = list(session.execute(_TRIGGERS))
+            if before != mark or not {name for name, _ in present}.issuperset(trigger.name for trigger in _triggers()):
+                for name, table in present:
                     session.execute(f'DROP TRIGGER "{name}" ON {table}')
                 for statement in statements:
                     session.execute(statement)

@@ -4,8 +4,7 @@ A local write starts the triggers, so the outbox's entry is part of the same ent
 are applied with triggers off, since they contain the triggers' effects. So each write is recorded once, also when the store runs a
 transaction again after a conflict.
 
-All statements of a schema are entries of the log too. They are written only if they differ from those that were run before, of which an
-index without rows has the digest in its name.
+All statements of a schema are entries of the log too. They are written only if a trigger or an index differs or is missing.
 """
 
 from __future__ import annotations
@@ -19,8 +18,6 @@ from typing import Any
 from redis import RedisError
 from sqlalchemy.engine import make_url
 
-from atoll.identity import outbox
-from atoll.identity.engines import sqlite
 from atoll.identity.engines.contract import Collided, DatabaseError, IdentityDatabase, Row, RowRefused, Session
 from atoll.identity.engines.sqlite import SQLiteSession
 from atoll.stores import dbapi, server
@@ -31,8 +28,6 @@ from atoll.stores.url import parse
 
 PATIENCE_S = 5.0
 """Greatest number of seconds to send a commit again if Redis does not answer. Meanwhile the gateway answers nobody."""
-
-_INSTALLED = "atoll_installed_"
 
 
 class RedisDatabase(IdentityDatabase):
@@ -54,13 +49,11 @@ class RedisDatabase(IdentityDatabase):
         with _translated():
             self._settings.replica.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # a replica is a cache, its directory too
             self._connection = dbapi.connect(self._settings)
-        mark = _INSTALLED + outbox.fingerprint(sqlite.statements())
         with self._transaction(writing=False) as session:
-            is_new, is_current = not session.has("atoll_outbox"), session.has(mark)
+            is_new, is_current = not session.has("atoll_outbox"), session.is_current()
         if not is_current:
             with self._transaction(writing=True) as session:
                 session.install()
-                session.execute(f'CREATE INDEX "{mark}" ON atoll_applying (yes)')
         return is_new
 
     def close(self) -> None:

@@ -28,7 +28,7 @@ TABLES = (
 _APPLYING = "CREATE TABLE IF NOT EXISTS atoll_applying (yes INTEGER PRIMARY KEY)"
 """A table with a row only while a record of the document is written into Keystone's tables, within that transaction."""
 
-_INSTALLED = "SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'index') AND name LIKE 'atoll!_%' ESCAPE '!'"
+_INSTALLED = "SELECT type, name, sql FROM sqlite_master WHERE type IN ('trigger', 'index') AND name LIKE 'atoll!_%' ESCAPE '!'"
 
 
 def statements() -> Iterator[str]:
@@ -111,14 +111,15 @@ class SQLiteSession(Session):
         """Create the tables and triggers of this version, in place of those of an earlier one."""
         for statement in (*TABLES, _APPLYING):
             self.execute(statement)
-        old = list(
-            self.execute("SELECT type, name FROM sqlite_master WHERE type IN ('trigger', 'index') AND name LIKE 'atoll!_%' ESCAPE '!'")
-        )
-        for kind, name in old:
+        for kind, name, _ in list(self.execute(_INSTALLED)):
             if not name.startswith("atoll_store"):
                 self.execute(f'DROP {kind} "{name}"')
         for statement in statements():
             self.execute(statement)
+
+    def is_current(self) -> bool:
+        """Return whether all triggers and indexes are those of this version."""
+        return {sql for _, _, sql in self.execute(_INSTALLED)}.issuperset(statements())
 
     def has(self, name: str) -> bool:
         """Return whether there is a table or an index of this name."""

@@ -221,9 +221,28 @@ def test_an_outbox_is_installed_once(pair, engine):
     paris, _lyon = pair
     made(paris, "bob")
     before = paris.entries()
+    if engine == "redis":
+        with paris.replica._database.reading() as session:
+            assert session.is_current()
     assert paris.replica._database.install() is False
     assert paris.entries() == before
     assert paris.replica.pull() == 1
+
+
+def test_a_missing_trigger_is_made_again(pair, engine):
+    """A dump may be restored without its triggers, and a table that is made anew has none."""
+    paris, lyon = pair
+    user = made(paris, "bob")
+    converge([paris, lyon])
+    paris.sql('DROP TRIGGER "atoll_update_user"' + (' ON "user"' if engine == "postgresql" else ""))
+    paris.sql('UPDATE "user" SET default_project_id = ? WHERE id = ?', "p", user)
+    assert paris.entries() == []
+    paris.restart()
+    paris.site.clock.ms += 1
+    paris.sql('UPDATE "user" SET enabled = ? WHERE id = ?', False, user)
+    assert paris.replica.pull() == 1
+    converge([paris, lyon])
+    assert lyon.sql("SELECT enabled, default_project_id FROM user WHERE id = ?", user) == [(0, "p")]
 
 
 def test_huge_ids(pair):
@@ -337,6 +356,45 @@ def test_a_push_gives_way_to_a_writer_that_holds_the_row(pair, engine):
     paris.replica.push(())
     converge([paris, lyon])
     assert lyon.sql("SELECT enabled, default_project_id FROM user WHERE id = ?", user) == [(0, "p")]
+
+
+def test_a_push_ends_before_a_deadlock_is_looked_for(pair, engine, monkeypatch):
+    """Keystone writes the same two users as a push, in the other order."""
+    if engine != "postgresql":
+        pytest.skip("writers wait for one another, or in MariaDB the server chooses at once")
+    paris, lyon = pair
+    first, second = sorted(made(paris, name) for name in ("bob", "eve"))
+    converge([paris, lyon])
+    lyon.sql("UPDATE user SET default_project_id = 'p'")
+    lyon.settle()
+    exchange([paris, lyon])
+    touched = frozenset().union(*paris.site.touched)
+    write, failures = rows.write, []
+    with connected(paris.url) as writer:
+
+        def change() -> None:
+            try:
+                run(writer, 'UPDATE "user" SET enabled = ? WHERE id = ?', False, first)
+            except Exception as error:
+                failures.append(error)
+
+        other = threading.Thread(target=change)
+
+        def meanwhile(session, table, key, *contents):
+            if key == (second,) and other.ident is None:
+                other.start()
+            write(session, table, key, *contents)
+
+        run(writer, 'UPDATE "user" SET enabled = ? WHERE id = ?', False, second)
+        monkeypatch.setattr("atoll.identity.rows.write", meanwhile)
+        with pytest.raises(DatabaseError):
+            paris.replica.push(touched)
+        other.join()
+        assert failures == []
+        writer.commit()
+    paris.replica.push(())
+    converge([paris, lyon])
+    assert lyon.sql("SELECT enabled, default_project_id FROM user") == [(0, "p"), (0, "p")]
 
 
 def test_names_are_exchanged_and_records_come_in_any_order(pair):

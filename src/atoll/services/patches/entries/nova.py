@@ -230,6 +230,7 @@ PATCHES = (
         traffic=True,
         sources={
             "nova/objects/instance.py:Instance.save": "cb982797",
+            "nova/objects/instance.py:Instance.refresh": "e81e9f6a",
             "nova/objects/instance.py:Instance._save_pci_requests": "ab811565",
             "nova/objects/instance.py:Instance._load_pci_requests": "ff1635c0",
             "nova/objects/instance_pci_requests.py:InstancePCIRequests": "578fba2b",

@@ -38,7 +38,7 @@ def held(session: Any, network_ids: Sequence[str]) -> list[Any] | None:
     if _WRITTEN in session.info or any(isinstance(each, NetworkSegment) for each in (*session.new, *session.dirty, *session.deleted)):
         return None
     mapper, found = inspect(models_v2.Network), []
-    for network_id in network_ids:
+    for network_id in dict.fromkeys(network_ids):
         network = session.identity_map.get(mapper.identity_key_from_primary_key((network_id,)))
         if network is None or "segments" not in network.__dict__:
             return None

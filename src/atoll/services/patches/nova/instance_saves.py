@@ -51,9 +51,19 @@ class StoredInstance(Instance):
             upstream: Any = super()
             upstream._save_pci_requests(context)
 
+    def refresh(self, *arguments: Any, **keywords: Any) -> None:
+        """Read the server again; the arguments are those of the class above."""
+        upstream: Any = super()
+        upstream.refresh(*arguments, **keywords)
+        self._stored = self.pci_requests.to_json() if self.obj_attr_is_set(PCI_REQUESTS) and self.pci_requests else None
+
     def save(self, *arguments: Any, **keywords: Any) -> None:
         """Save the changes; the arguments, and the errors, are those of the class above."""
-        super().save(*arguments, **keywords)
+        try:
+            super().save(*arguments, **keywords)
+        except BaseException:
+            self._stored = None  # the requests are written before the row, in a transaction of their own
+            raise
         # A compute site's object has no such values: the conductor saves it.
         self._stored = getattr(self, "_extra_values_to_save", {}).get(PCI_REQUESTS, self._stored)
 

@@ -58,6 +58,7 @@ ASK = (
         first(one).segmentation_id = 70
 
     answers("held", one, load=[one])
+    answers("twice", one, one, load=[one])
     answers("in order", many, one, load=[one, many])
     answers("not held", one)
     answers("one of two", one, many, load=[one])

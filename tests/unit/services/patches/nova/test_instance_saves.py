@@ -91,6 +91,29 @@ CASES = """
     refused.save()
     found["refused, stored"] = stored(refused)[0]
 
+    def replace(instance, count):
+        instance.pci_requests = objects.InstancePCIRequests(instance_uuid=instance.uuid, requests=[request(count)])
+
+    restored = made([request(6)])
+    before = restored.pci_requests
+    replace(restored, 8)
+    counted(spawns(restored, expected_task_state=[task_states.RESIZE_PREP]))
+    restored.pci_requests = before
+    restored.save()
+    found["restored, stored"] = stored(restored)[0]
+    refreshed = made([request(1)])
+    before, another = refreshed.pci_requests, read(refreshed.uuid)
+    replace(another, 9)
+    another.save()
+    refreshed.refresh()
+    refreshed.pci_requests = before
+    refreshed.save()
+    found["refreshed, stored"] = stored(refreshed)[0]
+    replace(another, 3)
+    another.save()
+    refreshed.refresh()
+    found["refreshed"] = counted(spawns(refreshed))[2]["requests"]
+
     tagged = made(metadata={"a": "1", "b": "2"})
     found["metadata"] = counted(spawns(tagged))
     found["metadata, kept"] = [tagged.metadata, read(tagged.uuid).metadata]
@@ -146,7 +169,7 @@ def test_the_comparison_and_its_errors_are_upstreams(ours, stock):
 
 
 def test_changed_requests_are_written_once(ours):
-    assert (ours["appended"], ours["again"], ours["received"]) == (1, 0, 1)
+    assert (ours["appended"], ours["again"], ours["received"], ours["refreshed"]) == (1, 0, 1, 0)
 
 
 def test_all_is_stored_as_upstream_stores_it(ours, stock):
@@ -155,6 +178,8 @@ def test_all_is_stored_as_upstream_stores_it(ours, stock):
     assert {name: ours[name] for name in stored} == {name: stock[name] for name in stored}
     assert ours["in place, stored"][0] == [7, 2]
     assert ours["refused, stored"] == [4, 5]
+    assert ours["restored, stored"] == [6]
+    assert ours["refreshed, stored"] == [1]
 
 
 def test_metadata_are_as_recent_as_upstreams(ours, stock):
