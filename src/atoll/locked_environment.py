@@ -1,7 +1,6 @@
 """Environments of Python packages that conflict with the project's, made on demand from a lock file.
 
-An environment is made once for each content of the lock file and each version of Python. Processes that want the same one wait for each
-other.
+An environment is made again if the content of the lock file changes. A lock serialises the processes that make the same environment.
 """
 
 from __future__ import annotations
@@ -34,11 +33,11 @@ def ensure(lock: Path, directory: Path, what: str, say: Say) -> Path:
     Args:
         lock: the lock file, with a hash of each package.
         directory: the environment's directory.
-        what: a line for the user before the environment is made.
-        say: called with this line.
+        what: a line that tells the user that the environment is being made.
+        say: called with this line before the environment is made.
 
     Raises:
-        NotMade: a package can't be had, or a file can't be written.
+        NotMade: a package can't be installed, or a file can't be written.
     """
     python, stamp = directory / "bin" / "python", directory / "installed"
     try:

@@ -1,7 +1,7 @@
-"""Workloads of several steps at each site: the resources that the steps need are made before, and each step is an operation of its own.
+"""Workloads of several steps at each site: needed resources are made beforehand, and each step is an operation of its own.
 
-Each step is carried out once to fill caches, and then as often as the parameter `times` says. If a step fails, the steps that need its
-result are left out of this repetition.
+All steps are carried out once to fill caches, and then `times` times, which is a parameter of the workload. If a step fails, the steps
+that need its result are skipped in this repetition.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def _steps(once: Once, prepare: Prepare = lambda _ground, _parameters: None) -> 
     """
 
     def run(places: Sequence[Place], recorder: CellRecorder, parameters: Parameters, _seed: int) -> None:
-        # Each user has a network of his own, so that no step depends on resources that another site is changing.
+        # Each user has a network of their own, so that no step depends on resources that another site is changing.
         grounds = {place.site: Ground(place, workload.prepare(place.api)) for place in places}
 
         def warm_up(place: Place) -> None:
@@ -90,7 +90,7 @@ def _server(ground: Ground, _parameters: Parameters) -> None:
 
 
 def _state(ground: Ground, action: str, status: str) -> None:
-    """Request an action of the user's server, and wait for the status to which it leads."""
+    """Request an action on the user's server, and wait until the server has the resulting status."""
     api, path = ground.place.api, f"/servers/{ground.made['server']}"
     api.expect("compute", "POST", f"{path}/action", {action: None})
 
@@ -234,7 +234,7 @@ def _token_validate(ground: Ground, _name: str, measure: Measure) -> None:
 
 
 def list_at_scale(places: Sequence[Place], recorder: CellRecorder, parameters: Parameters, _seed: int) -> None:
-    """List servers at each site, while the cloud has many: they are booted before, an equal share by the user of each site."""
+    """List servers at each site while the cloud has many, which the users of the sites boot beforehand in equal shares."""
     wanted = parameters["servers"]
 
     def fill(place: Place) -> None:

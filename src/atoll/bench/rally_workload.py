@@ -1,7 +1,7 @@
-"""Workloads of experiment files that Rally runs: one Rally in the network of the first site, or one in that of each site.
+"""Workloads of experiment files that Rally runs: one Rally in the network of the first site, or one in the network of each site.
 
-Rally makes tenants and users, runs its scenario, and removes everything, as against any other cloud. Each Rally has a database of its own,
-which stays in the directory of the run with the task, the log and Rally's JSON report.
+As with any other cloud, Rally makes tenants and users, runs its scenario, and removes everything. Each Rally has a database of its own. The
+database stays in the directory of the run, with the task, the log and Rally's JSON report.
 """
 
 from __future__ import annotations
@@ -171,7 +171,7 @@ def _operations(job: _Job) -> list[results.RallyOperation]:
 
 
 def _short(text: str) -> str:
-    """Return an error of Rally in one line, without the copy of the whole configuration that precedes the reason."""
+    """Return an error of Rally in one line, without the copy of the configuration that Rally writes before the reason."""
     return " ".join((text.partition("Reason(s):")[2] or text).split())
 
 

@@ -17,8 +17,8 @@ from atoll.cli.verb import complete_site, verb
 def command(session: Session, sites: tuple[str, ...], *, yes: bool) -> None:
     """Stop some or all sites, and delete their data.
 
-    The servers, images, networks, users and passwords of these sites are deleted for good. With the last site on a testbed, its hosts are
-    released.
+    The servers, images, networks, users and passwords of these sites are deleted for good. If the cloud is on a testbed, and no site
+    remains, its hosts are released.
     """
     from atoll.cli import testbeds
 

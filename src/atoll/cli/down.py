@@ -14,7 +14,7 @@ from atoll.cli.verb import complete_site, verb
 def command(session: Session, sites: tuple[str, ...]) -> None:
     """Stop some or all sites, and keep their data.
 
-    `atoll up` starts them again with their servers, images and networks. Hosts of a testbed stay reserved.
+    `atoll up` starts them again with their servers, images and networks. If the cloud is on a testbed, its hosts stay reserved.
     """
     from atoll.cli import testbeds
 

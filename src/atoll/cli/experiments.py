@@ -84,7 +84,7 @@ def _ground(directory: Path, cell: Cell, record: Record, say: Say) -> Mapping[st
     Args:
         directory: the directory of the run.
         cell: the cell.
-        record: keeps a sample, or the times of a fault.
+        record: stores a sample, or the times of a fault.
         say: called with lines about the progress.
     """
     from dataclasses import replace
@@ -154,7 +154,7 @@ def run_(file: Path, *, new: bool, retry_failed: bool, dry_run: bool, provider: 
     Every combination of the items of lists in FILE is a cell. Cells run in an order that is random, but follows from the seed. A failed
     cell does not end the run, but makes the exit code 1. The command needs root, because clients work in the networks of several sites.
 
-    With --provider, the sites of each cell are on hosts, which are released at the end, and the clients are on this machine.
+    With --provider, the sites of each cell run on hosts of a testbed, and the clients on this machine. The hosts are released at the end.
     """
     from atoll.cli import testbed_cells, testbeds
     from atoll.experiment import machine
@@ -185,12 +185,12 @@ def run_(file: Path, *, new: bool, retry_failed: bool, dry_run: bool, provider: 
 
 
 def _named(provider: Path | None) -> dict[str, str]:
-    """Return the entry of a run's description that names the provider's file; none for a run on this machine."""
+    """Return the entry of a run's description that names the provider's file; an empty mapping for a run on this machine."""
     return {} if provider is None else {"provider": str(provider)}
 
 
 def _unfinished(name: str, cells: list[dict[str, Any]], provider: Path | None, *, again: bool) -> Run | None:
-    """Return the latest run of the same cells at the same place, if it is unfinished."""
+    """Return the latest run of the same cells with the same provider, or without one, if it is unfinished."""
     from atoll.experiment.run import runs
 
     wanted = json.loads(json.dumps(cells))

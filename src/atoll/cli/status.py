@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def command(session: Session, sites: tuple[str, ...], *, as_json: bool) -> None:
     """Show the state, memory and uptime of every process.
 
-    MEMORY is the proportional set size: memory that several processes share is divided among them. Of a cloud on a testbed, the command
-    shows the sites and their hosts.
+    MEMORY is the proportional set size: memory that several processes share is divided among them. For a cloud on a testbed, the command
+    shows the sites and their hosts instead of processes.
     """
     from atoll.cli import testbeds
 

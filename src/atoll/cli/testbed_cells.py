@@ -1,4 +1,4 @@
-"""Cells of experiments on the hosts of a testbed: the cloud is on the hosts, the clients on this machine.
+"""Cells of experiments on the hosts of a testbed: the sites run on the hosts, and the clients on this machine.
 
 All cells share one reservation. After a cell, its sites are deleted; after the last, the hosts are released.
 """
@@ -94,7 +94,7 @@ def run_cell(directory: Path, provider: Path, work: Work, record: Callable[..., 
 
 
 def _places(record: HostsRecord) -> list[Place]:
-    """Return a user for each site, who reaches it from this machine."""
+    """Return, for each site, a user who reaches the site from this machine."""
     from atoll.bench.api import Api
     from atoll.bench.cell_workloads import Place
 

@@ -32,7 +32,7 @@ def command(session: Session, file: Path | None, provider: str | None) -> None:
     site are records of Nova's fake driver, of which one machine holds thousands.
 
     With --provider, each site runs on a host of its own, and EnOSlib constrains the links of the topology. Later commands on the same
-    state directory need no --provider. If a step fails, the same command continues with it.
+    state directory need no --provider. If a step fails, run the same command again: it continues with this step.
     """
     from atoll.cli import testbeds
 

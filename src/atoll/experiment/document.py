@@ -285,7 +285,7 @@ def read_experiment(path: Path, rally: rally_workload.Check | None = None) -> Ex
 
     Args:
         path: the file.
-        rally: has Rally check the workloads that it is to run; called only if there are such. Without it, tasks of files are not read.
+        rally: has Rally check the workloads that Rally runs; called only if there are any. Without it, tasks' files are not read.
 
     Raises:
         AtollError: `experiment.not_found`: the file does not exist; `experiment.invalid`: the file can't be read or is not valid.

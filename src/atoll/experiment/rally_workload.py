@@ -1,6 +1,6 @@
 """Workloads that Rally runs: the name of a scenario of rally-openstack with its arguments, or the path of a task's file.
 
-A workload with the key `rally` is of this kind; its own name is free. Rally itself checks it before anything starts.
+A workload with the key `rally` is of this kind, and can have any name. Rally itself checks it before anything starts.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ class RallyWorkload(WorkloadParameters):
     Attributes:
         rally: the name of a scenario of rally-openstack, or the path of a file with a task of Rally, relative to the experiment's file.
         args: the arguments of the scenario; for a task's file, the values of the variables of its template.
-        contexts: Rally's contexts. A null leaves out a default: one tenant with one user, no quotas, and a network for each tenant if the
-            scenario boots servers.
+        contexts: Rally's contexts, by name. The defaults are one tenant with one user (`users`), unlimited quotas (`quotas`), and a network
+            for each tenant if the scenario boots servers (`network`). A null leaves out a default.
         runner: Rally's runner, such as {rps: {times: 50, rps: 2}}, in place of `times` and `concurrency`.
-        times: iterations, counted by Rally's runner `constant`; the first one is measured too.
+        times: iterations of Rally's runner `constant`; the first one is measured too.
         concurrency: iterations that run at the same time.
-        at: "first" runs Rally in the network of the first site, "each" runs one Rally in that of each site.
+        at: "first" runs one Rally in the network of the first site, "each" runs one Rally in the network of each site.
     """
 
     LITERAL: ClassVar[frozenset[str]] = frozenset({"rally", "args", "contexts", "runner", "task"})
@@ -78,7 +78,7 @@ def _inconsistent(text: str) -> PydanticCustomError:
 
 
 def factors(parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the factors of one combination of a workload's parameters, of any kind; mappings become texts."""
+    """Return one combination of a workload's parameters as factors; mappings become texts."""
     if "rally" not in parameters:
         return dict(parameters)
     decided = {"times", "concurrency"} if parameters["runner"] or parameters.get("task") else set()
@@ -94,7 +94,7 @@ def complaints(workloads: dict[str, Any], directory: Path, regions: int | None, 
     Args:
         workloads: all workloads of the experiment, by name.
         directory: the directory that paths are relative to.
-        regions: the index of an architecture of separate regions; `None` if there is none.
+        regions: the index of an architecture with separate regions in the experiment; `None` if there is none.
         check: has Rally check the workloads; `None` if only the document is checked.
     """
     found = {name: workload for name, workload in workloads.items() if isinstance(workload, RallyWorkload)}

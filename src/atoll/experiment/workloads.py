@@ -83,7 +83,7 @@ class WorkloadParameters(BaseModel):
     """A workload without parameters of its own.
 
     Attributes:
-        LITERAL: the names of parameters that have one value, which may itself be a list or a mapping.
+        LITERAL: the names of parameters that are not swept: each has one value, which may be a list or a mapping.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -118,7 +118,7 @@ class ListAtScale(Repeated):
     """A workload that lists servers while the cloud has many.
 
     Attributes:
-        servers: the number of servers that are booted before anything is measured, an equal share by the user of each site.
+        servers: the number of servers that are booted before the measurement; the users of the sites boot equal shares.
     """
 
     servers: Counts = Field(default=(50,), strict=False, description=COUNT)
@@ -193,16 +193,16 @@ WORKLOADS: Mapping[str, tuple[type[WorkloadParameters], str]] = {
     "security-group": (Repeated, "creates and deletes a security group at each site"),
     "floating-ip": (
         Repeated,
-        "boots a server at each site, does `associate` and `release` of a floating IP, and deletes the server",
+        "boots a server at each site, associates a floating IP with it (`associate`), releases the IP (`release`), and deletes the server",
     ),
-    "pause": (Repeated, "pauses a server at each site, until it is PAUSED, and unpauses it, until it is ACTIVE"),
-    "attach": (Repeated, "attaches an interface to a server at each site, and detaches it, until it is gone; a site has no volumes"),
+    "pause": (Repeated, "pauses a server at each site and waits until it is PAUSED, then unpauses it and waits until it is ACTIVE"),
+    "attach": (Repeated, "attaches an interface to a server at each site, detaches it, and waits until it is gone; a site has no volumes"),
     "image-boot": (
         ImageBoot,
         "uploads an image at each site (`upload`), boots a server from it, and deletes both (`delete`, `image-delete`)",
     ),
     "token-validate": (Repeated, "gets a token at each site, and validates it; the operations are `token` and `validate`"),
-    "list-at-scale": (ListAtScale, "lists the servers of the cloud at each site, while it has many"),
+    "list-at-scale": (ListAtScale, "lists the servers of the cloud at each site, while the cloud has many servers"),
 }
 """The parameters and the description of each workload, by name."""
 

@@ -8,9 +8,9 @@ Other triggers carry out cascades: the deletion of a record deletes its rows in 
 Keystone's foreign keys. Otherwise, bulk deletions would leave dependent rows behind, such as the roles of an application credential. The
 next credential could get the same integer key, and with it those roles.
 
-This module says which changes are captured, and reads and empties the outbox. The triggers themselves are in `engines`, since each engine
-has a language of its own for them. A second table, `atoll_applied`, has the content of each record on which document and tables last
-agreed. Both tables have the same columns at every engine, so a move to another engine takes them along like any other table.
+This module defines which changes are captured, and reads and empties the outbox. The triggers themselves are in `engines`, because each
+engine has its own language for triggers. A second table, `atoll_applied`, has the content of each record on which document and tables last
+agreed. Both tables have the same columns at every engine, so a move to another engine copies them like any other table.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Capture:
 
 @dataclass(frozen=True)
 class Cascade:
-    """The deletion of rows with the row of another table to which they belong.
+    """A cascade: the deletion of rows together with the row of another table to which they belong.
 
     Attributes:
         table: the table with the dependent rows.
@@ -73,7 +73,7 @@ class Cascade:
 
 
 def captures() -> Iterator[Capture]:
-    """Yield what the triggers record, one item for each table."""
+    """Yield the changes that the triggers record, one item for each table."""
     for kind, table in KINDS.items():
         extra = ("extra",) if table.extra else ()
         deleted = (table.deleted_column,) if table.deleted_column else ()
@@ -99,7 +99,7 @@ def indexes() -> list[tuple[str, str]]:
 
 
 def fingerprint(statements: Iterable[str]) -> str:
-    """Return a digest of the statements that install an outbox, by which an engine recognises that they were run."""
+    """Return a digest of the statements that install an outbox, by which an engine recognises that they have been executed."""
     return hashlib.sha256("\n".join(statements).encode()).hexdigest()[:16]
 
 
@@ -146,8 +146,8 @@ def pending(session: Session, limit: int) -> Pending:
 def forget(session: Session, numbers: Collection[int]) -> None:
     """Remove the entries with these numbers.
 
-    A transaction that was committed meanwhile may have lower numbers than these, which it got before its commit, so entries are not removed
-    by the greatest number.
+    Another transaction may have got lower numbers than these and committed later. So entries are removed by their own numbers, not up to a
+    number.
     """
     every = sorted(numbers)
     for start in range(0, len(every), _AT_ONCE):

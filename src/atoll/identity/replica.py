@@ -42,7 +42,7 @@ CHUNK = 100
 _PULL_CHUNK = 1000
 
 _ATTEMPTS = 3
-"""Greatest number of attempts to write records that other transactions are writing too, before `DatabaseError` is raised."""
+"""Greatest number of attempts to write records that other transactions write at the same time; after that, `DatabaseError` is raised."""
 
 _REVOCATION = PREFIX + "revocation"
 KEEP_REVOCATIONS_MS = KEEP_REVOCATIONS_S * 1000
@@ -282,7 +282,7 @@ class IdentityReplica:
             self._unrecorded.pop((kind, encode(key)), None)
 
     def _forget_unknown(self, session: Session) -> None:
-        """Forget agreements about records that the document has lost."""
+        """Delete agreements about records that the document no longer has."""
         for kind, table in KINDS.items():
             for key in (rows.typed(table, name) for name in outbox.agreed_keys(session, kind)):
                 if self._document.record(kind, encode(key)) is None:
@@ -336,7 +336,7 @@ class IdentityReplica:
         return len(written)
 
     def _write_again(self, chunk: list[Reference]) -> list[Reference]:
-        """Write some records, again if other transactions have written them meanwhile."""
+        """Write some records, and repeat this if other transactions have written the same records at the same time."""
         for _ in range(_ATTEMPTS - 1):
             with suppress(Collided):
                 return self._write(chunk)

@@ -118,7 +118,7 @@ class IdentitySynchroniser:
         self._changed_kinds: set[str] = set()
         self._prepared = False
         self._failed = False
-        """True from a failure until the database's server answers again, or a pull succeeds: a wait for it would stop the gateway."""
+        """True from a failure until the database's server answers again, or a pull succeeds; meanwhile no request may block the gateway."""
         self._fullness = FullnessMark(settings.sockets / FULL_MARK)
         self._quiet = asyncio.Event()
         """Set while Keystone's tables hold all changes of the document."""
@@ -147,7 +147,7 @@ class IdentitySynchroniser:
             self.close()
 
     async def _await_database(self) -> None:
-        """Wait until the database's server answers, in a thread, so that the gateway goes on meanwhile."""
+        """Wait in a thread until the database's server answers, so that the gateway continues to run."""
         self._failed = True
         await asyncio.sleep(AGAIN_S)
         while not await asyncio.to_thread(self._replica.is_reachable):

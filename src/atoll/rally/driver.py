@@ -1,6 +1,6 @@
 """The program that runs in Rally's own environment: it checks tasks, or runs one.
 
-It imports nothing of Atoll, which that environment lacks: `driver.py VERB INPUT OUTPUT` reads and writes JSON files.
+It imports nothing of Atoll, because that environment does not have Atoll. `driver.py VERB INPUT OUTPUT` reads and writes JSON files.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _problems(workload: Mapping[str, Any]) -> Iterator[_Problem]:
 
 
 def _reason(text: str) -> str:
-    """Return the reason in the message of a validator, without the name of the validator, the schema, and the hint about a command."""
+    """Return the reason from a validator's message, which also has the validator's name, a schema, and a hint about a command of Rally."""
     return text.partition("Details: ")[2].partition("\n")[0].partition(" Use `rally")[0] or text
 
 
@@ -121,12 +121,12 @@ def _flat(given: Any) -> list[str]:
 
 
 def filled(task: Mapping[str, Any], supply: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a task with the arguments and contexts that its scenarios need and the task does not give.
+    """Return a task to which the missing arguments and contexts of its scenarios are added.
 
     Args:
         task: a task whose subtasks have `workloads`.
-        supply: `args`, arguments by name; `checked`, arguments whose defaults Rally does not accept; `contexts`, contexts of workloads
-            that boot servers.
+        supply: `args`, required arguments by name; `checked`, arguments whose default values Rally's validators refuse; `contexts`,
+            the contexts of workloads that boot servers.
     """
     from rally import exceptions
     from rally.task import scenario
@@ -151,9 +151,9 @@ def run(work: Mapping[str, Any]) -> dict[str, Any]:
     """Run a task against a cloud, with a new database.
 
     Args:
-        work: `task` is the data of the task, and `supply` as in `filled`, or `None`. `database` is the path of the database. `platform` has
-            the address and the account of the cloud, as Rally's platform `existing@openstack` takes them. `begun` is the path of a file
-            that is made when the first iteration starts, and `report` that of Rally's JSON report.
+        work: `task` is the data of the task. `supply` is as in `filled`; `None` adds nothing. `database` is the path of the database.
+            `platform` has the address and the account of the cloud in the form of Rally's platform `existing@openstack`. `begun` is the
+            path of a file that is created when the first iteration starts. `report` is the path of Rally's JSON report.
 
     Returns:
         `status`, Rally's status of the task, and `error`, the reason why the task could not be run; empty if it was.

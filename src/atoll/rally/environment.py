@@ -1,4 +1,4 @@
-"""Rally's own environment, made on demand from a lock file, because Rally's pins differ from those of the project."""
+"""Rally's own environment, made on demand from a lock file, because Rally needs other versions of packages than the project."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from atoll.errors import AtollError
 from atoll.locked_environment import Say
 
 DIRECTORY = "ATOLL_RALLY"
-"""The environment variable with the directory of Rally's environment, in place of that in the user's cache directory."""
+"""The environment variable that names a directory for Rally's environment, in place of that in the user's cache directory."""
 
 LOCK = Path(__file__).with_name("requirements.lock")
 DRIVER = Path(__file__).with_name("driver.py")

@@ -26,7 +26,7 @@ class RallyOperation(NamedTuple):
 def operations(report: Mapping[str, Any]) -> Iterator[RallyOperation]:
     """Yield all iterations of a report with their actions, failed ones included, and each clean-up that failed.
 
-    The duration of an iteration is Rally's own, without the pauses that an argument such as `min_sleep` asks for.
+    The duration of an iteration is the one that Rally reports, which excludes pauses that arguments such as `min_sleep` request.
 
     Args:
         report: the report, as Rally's exporter `json` writes it.
@@ -63,7 +63,7 @@ def _cause(error: Mapping[str, Any]) -> str:
 
 
 def unfinished(report: Mapping[str, Any]) -> str:
-    """Return the reason why a workload of a report has no iteration, or fewer than asked for; empty if all are complete."""
+    """Return the reason why a workload of a report has fewer iterations than requested, or none; empty if all workloads are complete."""
     for workload in _workloads(report):
         name, done = next(iter(workload["scenario"])), len(workload["data"])
         for context in workload["contexts_results"]:

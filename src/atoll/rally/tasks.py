@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from atoll.rally import environment
 
 IMAGE, FLAVOR, LARGER_FLAVOR, PUBLIC_NETWORK = "cirros-atoll-disk", "m1.tiny", "m1.small", "public"
-"""Names of the resources that each cell has for Rally; those that the samples in rally-openstack's repository use match them."""
+"""Names of the resources that each cell has for Rally; the sample tasks in rally-openstack's repository find them by these names."""
 
 IMAGE_FILE = "image.raw"
 """The name of a file with an image's data, which scenarios upload."""
@@ -38,7 +38,7 @@ class Checked(NamedTuple):
     """The result of the check of one workload.
 
     Attributes:
-        task: the data of the task; for a task's file, what Rally made of its template.
+        task: the data of the task; for a task's file, the result of its template.
         problems: the wrong parts; empty if the workload can run.
     """
 
@@ -67,7 +67,7 @@ def task_of(parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def supply(directory: Path) -> dict[str, Any]:
-    """Return arguments and contexts that scenarios get if they need them and a workload does not give them.
+    """Return the arguments and contexts that are added if a scenario needs them and the workload does not have them.
 
     Args:
         directory: the directory with `IMAGE_FILE`.

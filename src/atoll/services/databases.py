@@ -66,10 +66,10 @@ def prepare(settings: Settings, service: str, names: Iterable[str], make: Make) 
 
 
 def _check_file(settings: Settings, names: Iterable[str]) -> None:
-    """Refuse a site whose database an earlier version of Atoll has made in SQLite, although the site has another engine.
+    """Refuse to start a site with another engine if an earlier version of Atoll has kept one of its databases in SQLite.
 
     Raises:
-        SystemExit: there is such a database.
+        SystemExit: such a database in SQLite exists.
     """
     for name in names:
         file = settings.data / f"{name}.db"

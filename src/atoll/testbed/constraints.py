@@ -1,7 +1,7 @@
-"""The constraints between hosts that make the links of a topology, in the terms of EnOSlib's netem service.
+"""The links of a topology, as constraints between hosts of EnOSlib's netem service.
 
-That service constrains pairs of hosts: delay, rate and loss of one direction. It has no routers, so the links of a path become one
-constraint: the sum of the delays, the least rate, and the loss of all of them together. Pairs without any of these have no constraint.
+That service constrains the delay, rate and loss from one host to another. It has no routers, so the links of a path become one constraint:
+the sum of the delays, the lowest rate, and the combined loss. A pair of hosts without delay, rate and loss gets no constraint.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from atoll.cloud.network import Network, Wire
 from atoll.errors import AtollError
 
 NO_RATE = "10gbit"
-"""The rate of a link without a limit: the service always sets one, and this is its default."""
+"""The rate of a link without a limit; the service always sets a rate, and this one is its default."""
 
 _NONE = {"delay": "0ms", "rate": NO_RATE, "loss": None}
 

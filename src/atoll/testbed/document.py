@@ -1,4 +1,4 @@
-"""The file that names a provider of EnOSlib, its configuration, and the places of the sites.
+"""The provider's file: a provider of EnOSlib, its configuration, and the hosts of the sites by role.
 
 A field's `description` completes the sentence "expected …" in error messages.
 """
@@ -29,16 +29,16 @@ class ProviderDocument(BaseModel):
     """The hosts of a testbed, and the sites on them.
 
     Attributes:
-        provider: the provider of EnOSlib: "static" are existing hosts, "g5k" is Grid'5000, "vagrant" are local virtual machines,
-            "chameleonkvm" and "chameleonbaremetal" are Chameleon.
-        configuration: the configuration of this provider, in EnOSlib's own form, which EnOSlib checks.
-        roles: the role of the hosts of a site, by the site's name. Without an entry, a site uses a host whose role is the name of the
-            site, otherwise a host with the role `sites`. Each site gets a host of its own.
-        network: the role of the network on which sites reach one another. Without this key, it is the first of the configuration's
-            networks on which the host has an IPv4 address.
+        provider: the provider of EnOSlib: "static" for existing hosts, "g5k" for Grid'5000, "vagrant" for local virtual machines,
+            "chameleonkvm" or "chameleonbaremetal" for Chameleon.
+        configuration: the configuration of this provider as EnOSlib documents it; EnOSlib checks it.
+        roles: the role of the host that a site uses, by the site's name. A site without an entry uses a host whose role is the name of the
+            site. If no host has this role, the site uses a host with the role `sites`. Each site gets a host of its own.
+        network: the role of the network on which sites reach one another. Without this key, each site uses the first of the
+            configuration's networks on which its host has an IPv4 address.
         directory: the directory of Atoll on each host, for its code and the site's data; `{site}` stands for the name of the site.
-        atoll: the path of an Atoll of the same version that is installed on all hosts. Without this key, Atoll installs a copy of the
-            checkout from which it runs.
+        atoll: the path of the program `atoll` on all hosts, if the same version is installed there already. Without this key, Atoll
+            installs a copy of the checkout from which it runs.
         known_hosts: the path of a file with the hosts' SSH keys, relative to this file. Without this key, a host's first key is accepted,
             and later changes are refused.
     """

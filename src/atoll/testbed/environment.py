@@ -11,7 +11,7 @@ LOCK = Path(__file__).with_name("enoslib.lock")
 
 
 def python(cache: Path, say: locked_environment.Say) -> Path:
-    """Return the interpreter of EnOSlib's environment, which is made if it does not exist for this lock file and this Python.
+    """Make EnOSlib's environment if it does not exist for this lock file and this Python, and return its Python interpreter.
 
     Args:
         cache: the user's cache directory.

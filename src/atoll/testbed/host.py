@@ -22,7 +22,7 @@ _UNREACHABLE = 255
 
 @dataclass(frozen=True)
 class RemoteHost:
-    """A host, and the way to it.
+    """A host, and the settings of SSH to reach it.
 
     Attributes:
         site: the name of the site on it.
@@ -92,7 +92,7 @@ class RemoteHost:
         return found
 
     def failure(self, done: subprocess.CompletedProcess[str]) -> AtollError:
-        """Return the error for a script that failed: the error line of Atoll on the host, otherwise the last line of the output."""
+        """Return the error for a script that failed, with the error line of Atoll on the host, or else the last line of the output."""
         lines = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()]
         reason = next(
             (line.removeprefix("error: ") for line in lines if line.startswith("error: ")), _last(done.stderr) or _last(done.stdout)

@@ -1,4 +1,4 @@
-"""The check of a host, and the installation of Atoll on it: a copy of the checkout and its `scripts/install`, as a person does it."""
+"""The check of a host, and the installation of Atoll on it: a copy of the checkout, and its `scripts/install`, as in a manual setup."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def inspect(host: RemoteHost, *, constrained: bool) -> tuple[RemoteHost, str]:
         constrained: whether its links will be constrained, which needs `tc`.
 
     Returns:
-        The host with `sudo` as it is, and the path of a suitable Python.
+        The host, with `sudo` set to whether it needs sudo, and the path of a suitable Python.
 
     Raises:
         AtollError: `testbed.unreachable`; `testbed.unsuitable`: the user can't become root, Python is too old, or `tc` is missing;
@@ -75,7 +75,7 @@ def check_installed(host: RemoteHost, program: str) -> None:
     """Check that a host has an Atoll of this version at a path.
 
     Raises:
-        AtollError: `testbed.unsuitable`: it has not.
+        AtollError: `testbed.unsuitable`: the path has no Atoll, or one of another version.
     """
     done = host.run(f"{program} --version", check=False)
     expected = version("atoll")
@@ -93,7 +93,7 @@ def pack() -> tuple[str, bytes]:
     root = Path(atoll.__file__).parents[2]
     if not all((root / name).is_file() for name in FILES):
         hint = "install Atoll on the hosts yourself, and give its path as `atoll` in the provider's file"
-        raise AtollError("testbed.requirement", "this atoll does not run from a checkout, of which it could install a copy", hint)
+        raise AtollError("testbed.requirement", "this atoll does not run from a checkout, so it has no copy to install on the hosts", hint)
     digest = hashlib.sha256()
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=6) as archive:
@@ -116,7 +116,7 @@ def _files(root: Path) -> Iterator[Path]:
 
 
 def install(placed: Placed, packed: tuple[str, bytes]) -> str:
-    """Install this Atoll on the host of a site, unless it is there already, and return the path of the program.
+    """Install this Atoll on the host of a site, unless the same code is installed there already, and return the path of the program.
 
     Args:
         placed: the site on its host.

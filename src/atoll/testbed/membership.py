@@ -1,4 +1,4 @@
-"""The start of a site on its host: the first founds the cloud, the others join it with tokens, as sites of other machines do."""
+"""The start of a site on its host: the first site founds the cloud, and the others join it with tokens, like sites on other machines."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from atoll.site.clients import DEFAULT_ENTRY
 from atoll.testbed.record import HostsRecord, Placed
 
 AGREED_S = 90.0
-"""Seconds until all sites must see one another after the last has joined."""
+"""Seconds after the last join within which all sites must see one another."""
 
 _JOIN = "umask 077; read -r it; printf '%s' \"$it\" >{file}; trap 'rm -f {file}' EXIT; {join} --admin-password-file {file}"
-"""The script of a join, whose standard input has the administrator's password in its first line, and then the token."""
+"""The script of a join. The first line of its standard input is the administrator's password, and the rest the token."""
 
 
 def own_cloud(cloud: Cloud, name: str, address: str) -> Cloud:
-    """Return the cloud of a host: one site, with the cloud's own settings, and without the topology, because its links are real.
+    """Return the cloud of one host: a single site with the settings of the whole cloud, without the topology, because the links are real.
 
     Args:
         cloud: the whole cloud.
@@ -49,14 +49,14 @@ def atoll(placed: Placed, *words: str, fake: bool = False) -> str:
     Args:
         placed: the site on its host.
         words: the verb and its arguments.
-        fake: whether servers are records by default.
+        fake: whether new sites use Nova's fake driver by default.
     """
     choice = "ATOLL_COMPUTE=fake " if fake else ""
     return choice + shlex.join([placed.program, "--state", placed.state, *words])
 
 
 def bring_up(record: HostsRecord, name: str) -> None:
-    """Found the cloud with a site, or have the site join, and then apply its settings; a site that is up already continues.
+    """Found the cloud with a site, or have the site join it, and apply the site's settings; if the site is a member, only do the latter.
 
     Args:
         record: the record of the cloud.
@@ -90,7 +90,7 @@ def _join(record: HostsRecord, name: str, founder: Placed, own: Cloud) -> None:
 
 
 def _begun(placed: Placed) -> bool:
-    """Return whether the host has the note of a join that has begun, so that only the same token completes it."""
+    """Return whether a join has begun on the host, so that only the same token can complete it."""
     return placed.host.run(f"test -e {placed.state}/joining.json", check=False).returncode == 0
 
 

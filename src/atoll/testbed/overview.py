@@ -14,7 +14,7 @@ from atoll.testbed.record import HostsRecord, Placed
 def sites(record: HostsRecord) -> list[dict[str, Any]]:
     """Return name, host, address, state, URL and memory in bytes of each site.
 
-    The state is that of `atoll status` on the host, or `unreachable`, or `missing` if the site has not been started yet.
+    The state is that of `atoll status` on the host; `unreachable` if SSH fails; `missing` if the site has not been started yet.
     """
     with ThreadPoolExecutor(8) as pool:
         return list(pool.map(_site, record.placed.values()))

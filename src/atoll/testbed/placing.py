@@ -1,4 +1,4 @@
-"""The choice of a host for each site among the reserved hosts, by their roles."""
+"""The choice of a reserved host for each site, by the roles of the hosts."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ def assign(
     Args:
         names: the names of the sites, in the order of the cloud.
         hosts: the reserved hosts, as `Provider.reserve` returns them.
-        roles: the role of the hosts of a site, by its name.
-        kept: the SSH address of the host of each site that has one already.
+        roles: the role of the host that a site uses, by the site's name; see `ProviderDocument`.
+        kept: the SSH address of the host of each site that has a host already.
 
     Raises:
-        AtollError: `testbed.failed`: too few hosts have the role of a site, or the reservation no longer has the host of one.
+        AtollError: `testbed.failed`: too few hosts have the role of a site, or the reservation no longer has the host of a site.
     """
     by_address = {str(host["address"]): host for host in hosts}
     chosen: dict[str, Mapping[str, Any]] = {}

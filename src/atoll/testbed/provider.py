@@ -16,7 +16,7 @@ from atoll.testbed import environment, worker
 from atoll.testbed.document import ProviderDocument, refused
 
 _ANSIBLE = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1", "ANSIBLE_GATHERING": "explicit"}
-"""Settings of Ansible: no copies of modules on the hosts, and facts only where EnOSlib asks for them, not before each play."""
+"""Settings of Ansible: run modules without copying them to the hosts, and gather facts only where EnOSlib requests them."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Provider:
         return found
 
     def constrain(self, hosts: Mapping[str, str], constraints: Sequence[Mapping[str, Any]]) -> dict[str, int]:
-        """Apply constraints by EnOSlib's netem service, instead of earlier ones.
+        """Apply constraints with EnOSlib's netem service, in place of earlier ones.
 
         Args:
             hosts: the path of Python on each host, by its SSH address.

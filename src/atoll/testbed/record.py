@@ -1,4 +1,4 @@
-"""The record of a cloud on a testbed, in a state directory on the user's machine: its hosts, and the steps that are done.
+"""The record of a cloud on a testbed, in a state directory on the user's machine: its hosts, and the finished steps.
 
 - `testbed.json`: this record.
 - `provider.yaml`: a copy of the provider's file.
@@ -34,7 +34,7 @@ class Placed:
         python: the path of Python on the host; empty until it is known.
         directory: the directory of Atoll on the host.
         program: the path of Atoll on the host; empty until it is installed.
-        token: the token of a join that has begun, which a repetition needs; empty otherwise.
+        token: the token of an unfinished join, with which the join must be repeated; empty if there is none.
         member: whether the site has founded the cloud or joined it.
     """
 
@@ -81,7 +81,7 @@ class HostsRecord:
         write_private(self.state.root / FILE, json.dumps(content, indent=1) + "\n")
 
     def change(self, name: str, **changes: Any) -> Placed:
-        """Change what is known of a site, write the record, and return the site on its host."""
+        """Change fields of a site, write the record, and return the site on its host."""
         self.placed[name] = replace(self.placed[name], **changes)
         self.save()
         return self.placed[name]
@@ -90,7 +90,7 @@ class HostsRecord:
         """Check that all names are names of sites.
 
         Raises:
-            AtollError: `site.unknown`: one is not.
+            AtollError: `site.unknown`: a name is not the name of a site.
         """
         for name in names:
             if name not in self.placed:

@@ -40,9 +40,9 @@ def down(state: State, names: Sequence[str]) -> list[str]:
 
 
 def destroy(state: State, cache: Path, names: Sequence[str], say: Say) -> list[str]:
-    """Delete sites and their data on their hosts; if none remains, release the hosts and delete the record.
+    """Delete sites and their data on their hosts; if no site remains, release the hosts and delete the record.
 
-    A host that can't be reached does not stop the others: its data are left there, which a line says.
+    If a host can't be reached, its data are left there, a line says so, and the other sites are deleted all the same.
 
     Args:
         state: the state directory on this machine.
@@ -108,7 +108,7 @@ def _delete(placed: Placed, say: Say, *, leave: bool) -> None:
     if not placed.program:
         return
     steps = f"{atoll(placed, 'site', 'leave', placed.host.site, '--yes')} >&2; " if leave else ""
-    # Also a join that was interrupted has files there. The code stays, for the next cloud on this host.
+    # An interrupted join also leaves files there. The code stays, for the next cloud on this host.
     gone = f"rm -f {placed.directory}/cloud.yaml {placed.directory}/password; rmdir {placed.directory} 2>/dev/null; exit 0"
     try:
         placed.host.run(f"{steps}{atoll(placed, 'destroy', '--yes')} && {{ {gone}; }}")
@@ -124,7 +124,7 @@ def _provider(record: HostsRecord, cache: Path, say: Say) -> Provider:
 
 
 def _relax(record: HostsRecord, provider: Provider, say: Say) -> None:
-    """Remove the constraints of the links, if there may be any."""
+    """Remove the constraints of the links, if EnOSlib may have made any."""
     if not record.constrained:
         return
     try:

@@ -31,7 +31,7 @@ _Found = TypeVar("_Found")
 
 
 def up(state: State, cache: Path, file: Path | None, provider_file: Path | None, say: Say) -> HostsRecord:
-    """Bring a cloud up on the hosts of a provider, or go on where an earlier attempt failed.
+    """Bring a cloud up on the hosts of a provider, or continue where an earlier attempt failed.
 
     Args:
         state: the state directory on this machine.
@@ -41,8 +41,8 @@ def up(state: State, cache: Path, file: Path | None, provider_file: Path | None,
         say: called with lines about the progress.
 
     Raises:
-        AtollError: `cloud.*`, `testbed.invalid`, `testbed.not_found`, with nothing changed; `testbed.*`: a step failed, and the same
-            command goes on with it.
+        AtollError: `cloud.*`, `testbed.invalid`, `testbed.not_found`: a file is not valid, and nothing was changed; `testbed.*`: a step
+            failed, and the same command continues with it.
     """
     state.check()
     record = load(state)
@@ -67,7 +67,7 @@ def _wanted(state: State, record: HostsRecord | None, file: Path | None) -> Clou
     """Return the cloud to bring up.
 
     Raises:
-        AtollError: `cloud.invalid`: sites on hosts can't be as the file says.
+        AtollError: `cloud.invalid`: the file describes a cloud that can't be on a testbed, or leaves out a site that exists.
     """
     if record is None and applied_cloud(state) is not None:
         message = f"there is a cloud on this machine in {state.root} already: a cloud on a testbed needs a state directory of its own"
@@ -116,7 +116,7 @@ def _converge(record: HostsRecord, provider: Provider, say: Say) -> None:
 
 
 def _constrain(record: HostsRecord, provider: Provider, say: Say) -> None:
-    """Apply the links of the topology, or remove earlier constraints if there is none any more."""
+    """Constrain the links as the topology describes, or remove earlier constraints if the cloud no longer has a topology."""
     addresses = {name: each.host.address for name, each in record.placed.items()}
     wanted = constraints.between(record.cloud, addresses)
     if wanted:
@@ -154,7 +154,7 @@ def _check_hosts(record: HostsRecord) -> None:
 
 
 def _check_queues(record: HostsRecord, wanted: Sequence[Mapping[str, Any]], expected: Mapping[str, int]) -> None:
-    """Check that the kernels of the hosts have the queues, because EnOSlib does not report all commands that failed.
+    """Check that the kernels of the hosts have the netem queues, because EnOSlib does not report every failed command.
 
     Args:
         record: the record of the cloud.
@@ -189,6 +189,6 @@ def _install(record: HostsRecord, document: ProviderDocument, say: Say) -> None:
 
 
 def _each(work: Callable[[_Item], _Found], items: Iterable[_Item]) -> list[_Found]:
-    """Do the same for several items at the same time, and return the results in their order; raise the first error."""
+    """Call a function for several items at the same time, and return the results in the items' order; raise the first error."""
     with ThreadPoolExecutor(AT_ONCE) as pool:
         return list(pool.map(work, items))

@@ -1,4 +1,4 @@
-"""The program that calls EnOSlib, in the environment of EnOSlib: a request in JSON on standard input, an answer on standard output.
+"""The program that runs in EnOSlib's environment and calls EnOSlib, with a JSON request on standard input and an answer on standard output.
 
 It imports nothing of Atoll, because that environment has no Atoll. EnOSlib's own output goes to standard error.
 """
@@ -26,7 +26,7 @@ _AS_ROOT = {"ansible_become": True}
 
 
 class Refused(Exception):
-    """A request that can't be carried out, for a reason that the user can remove."""
+    """The request can't be carried out, for a reason that the user can remove."""
 
 
 def _configuration(request: Mapping[str, Any]) -> Any:
@@ -161,7 +161,7 @@ def answer(request: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _reason(error: Exception) -> str:
-    """Return the reason of an error in one line; of errors of Ansible, that of the first host."""
+    """Return the reason of an error in one line; for an error of Ansible, the reason at the first host."""
     record = next(iter(getattr(error, "hosts", ())), None)
     if record is None:
         return f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"

@@ -131,7 +131,7 @@ def test_package_in_use_is_not_deleted(tmp_path: Path) -> None:
         assert found[1]["AppPkgInfo"]["usageState"] == "IN_USE"
         assert (await ask("GET", PACKAGES))[1][0]["usageState"] == "IN_USE"
         status, said, _headers = await ask("DELETE", ONE)
-        assert (status, said["detail"]) == (403, "the package has instances: terminate and delete them first")
+        assert (status, said["detail"]) == (403, "the package has instances with a server: terminate them first")
         del cloud["metz"].services.servers[server]
         assert (await ask("DELETE", ONE))[0] == 204
 

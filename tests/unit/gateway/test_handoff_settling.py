@@ -128,7 +128,7 @@ def test_loop_survives_a_hand_off_that_can_not_be_settled(tmp_path, monkeypatch,
                     await asyncio.sleep(0.01)
                 monkeypatch.setattr(handoffs._expiry, "once", lambda: 1 / 0)
                 settled.clear()
-                while "good" not in settled or "can't be looked through" not in caplog.text:
+                while "good" not in settled or "can't be checked" not in caplog.text:
                     await asyncio.sleep(0.01)
             assert not running.done()
             running.cancel()

@@ -43,7 +43,7 @@ LOOK_S = 60.0
 """Seconds between two comparisons of the names that may clash."""
 
 AGAIN_S = 2.0
-"""Seconds until names are compared again after a reachable site has not answered, as happens when it returns; doubled each time."""
+"""Seconds until names are compared again if a reachable site did not answer, as may happen when it returns; doubled each time."""
 
 MAX_REPORTED_NAMES = 10_000
 """Greatest number of names that are watched because other sites reported them. This site's own names are bounded by
@@ -171,7 +171,7 @@ class NameClashes:
         """Compare the resources of both sites under each watched name, and inform all sites of the names that clash.
 
         Returns:
-            `False` if a reachable site did not answer, so that something is left to do.
+            `False` if a reachable site did not answer, so that the comparison must be repeated.
         """
         complete = True
         for suspect in list(self._suspects):
@@ -200,7 +200,7 @@ class NameClashes:
         self._conflicts.note(name.kind, _told_as(name), suspect.sites, why)
 
     async def _inform_all(self) -> bool:
-        """Inform the reachable sites that have not been informed yet of each clash; return whether all of them know it."""
+        """Inform the reachable sites of each clash of which they have not been informed yet; return whether all have confirmed."""
         complete = True
         for suspect in list(self._clashing):
             informed = self._informed.setdefault(suspect, set())
@@ -210,7 +210,7 @@ class NameClashes:
         return complete
 
     async def _inform(self, suspect: Suspect, sites: Sequence[str]) -> set[str]:
-        """Have sites check a name whose clash has begun or ended; return those that do so."""
+        """Have sites check a name whose clash has begun or ended; return the sites that confirmed."""
         name = suspect.name
         body = {"names": [[name.kind, name.value, name.owner]], "sites": suspect.sites}
         replies = await asyncio.gather(*(self._send(site, CLASH, body) for site in sites), return_exceptions=True)

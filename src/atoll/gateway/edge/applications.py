@@ -133,10 +133,10 @@ class Applications:
         return Application(identifier, manifest, image)
 
     async def enable(self, question: Question, application: Application, *, enabled: bool) -> None:
-        """Let instances of an application be started, or not.
+        """Allow or forbid the start of further instances of an application.
 
         Raises:
-            Problem: the caller may not decide this.
+            Problem: Glance does not let the caller change the image.
             Unreachable: a site that the request needs does not answer.
         """
         target = f"/v2/images/{segment(application.id)}"

@@ -1,7 +1,7 @@
 """The query parameters of lists that ETSI GS MEC 009 defines: a filter by attributes, and the choice of complex attributes.
 
-A filter has conditions, joined by `;`, such as `(eq,appName,fire_map);(in,operationState,STARTED,STOPPED)`. All must hold.
-A path of names, joined by `/`, leads to an attribute; it leads into each item of an array, and one that fits is enough.
+A filter has conditions, joined by `;`, such as `(eq,appName,fire_map);(in,operationState,STARTED,STOPPED)`. An item must meet all of them.
+An attribute is named by a path of names, joined by `/`. If the path leads into an array, one matching element is enough.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Condition = tuple[str, Sequence[str], Sequence[str]]
 
 
 def selected(items: Iterable[Mapping[str, Any]], query: Mapping[str, str], required: frozenset[str] = frozenset()) -> list[dict[str, Any]]:
-    """Return the items that pass the filter of a query, with the attributes that the query wants.
+    """Return the items that pass the filter of a query, with the attributes that the query selects.
 
     Args:
         items: the items of a list in the standard's form.

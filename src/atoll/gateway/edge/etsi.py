@@ -1,4 +1,4 @@
-"""Parts of all APIs of ETSI: the outer property of bodies and the strict form of what is in it, and the project of a caller."""
+"""Common parts of ETSI's APIs: the outer property of a body, the strict validation of its value, and the project of a caller."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from atoll.gateway.edge.front import Question
 from atoll.gateway.edge.problem import Problem, invalid
 
 WRITERS = frozenset(("admin", "manager", "member"))
-"""The roles with which a caller may change what the gateway itself keeps for the caller's project."""
+"""The roles with which a caller may change objects that the gateway itself stores for the caller's project."""
 
 
 class Strict(BaseModel):
-    """A structure of a standard, of which no other property than the declared ones is accepted."""
+    """A structure of a standard; properties that are not declared are refused."""
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True, alias_generator=to_camel)
 
@@ -63,7 +63,7 @@ def project_of(question: Question, *, writes: bool = False) -> str:
 
     Args:
         question: the request.
-        writes: whether the request changes something, which readers may not.
+        writes: whether the request makes a change, which needs one of the roles `WRITERS`.
 
     Raises:
         Problem: the token belongs to no project, or its roles do not suffice.

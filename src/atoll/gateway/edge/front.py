@@ -49,7 +49,7 @@ class Body(Enum):
         NONE: a body is refused.
         OPTIONAL: a request without a body has a meaning.
         REQUIRED: a request has a body.
-        UNREAD: the operation refuses every request, whatever its body is.
+        UNREAD: the body is not read, because the operation refuses every request.
     """
 
     NONE = "none"
@@ -90,7 +90,7 @@ class Upgraded:
     """An answer that takes over the connection, as a WebSocket does.
 
     Attributes:
-        open: answers the request, and returns when the connection has served its purpose.
+        open: answers the request, and returns when the connection is no longer used.
     """
 
     open: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]

@@ -143,7 +143,7 @@ class ApplicationManagement:
         return reply
 
     def _set_location(self, reply: Reply, identifier: str) -> None:
-        """Name the new instance at this gateway, which the client has asked."""
+        """Set the header `Location` to the URL of the new instance at this gateway."""
         base = f"http://{self._options.host}:{self._options.public_port}"
         reply.headers["Location"] = f"{base}{ROOT}/appinstances?appInstanceId={segment(identifier)}"
 

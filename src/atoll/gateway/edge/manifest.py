@@ -151,7 +151,7 @@ def described(fields: Mapping[str, Any]) -> Manifest:
     """Return the manifest with the properties of a request.
 
     Raises:
-        Problem: they are no manifest, or that of an application that is no virtual machine.
+        Problem: the properties form no manifest, or the application is not a virtual machine.
     """
     _check_kind(fields)
     try:

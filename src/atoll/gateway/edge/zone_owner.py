@@ -1,8 +1,8 @@
-"""The start of instances at the gateway of their zone alone, so that one rule holds for requests to all gateways at the same time.
+"""The start of instances by the gateway of their zone, so that concurrent requests to several gateways don't start two.
 
-An application has one instance of a project in a zone. Nova has no such rule, and two gateways that both look and then create would create
-two. So each gateway passes the request on to the gateway of the zone's site, with the client's own token. That gateway handles the requests
-one after the other. Nova creates the server at that site anyway, so no further site is needed.
+A project may have one instance of an application in a zone. Nova has no such rule. If two gateways each checked that there is no instance,
+and then created one, there would be two. So each gateway passes the request on to the gateway of the zone's site, with the client's own
+token. That gateway handles the requests one after the other. Nova creates the server at that site anyway, so no further site must answer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from atoll.gateway.request.call import Reply, Unreachable, json_reply, to_gatewa
 from atoll.gateway.sites import Sites
 
 _FIELDS = ("name", "appId", "appInstanceId", "appProvider", "status", "edgeCloudZoneId")
-"""The fields of a new instance in the answer for a client."""
+"""The fields of the answer for a client about a new instance."""
 
 _CODE = re.compile(r"[A-Z_]{1,64}")
 
@@ -35,7 +35,7 @@ PATH = "/atoll/edge-instances"
 """Path at the peer port by which another gateway passes on a client's request."""
 
 START_S = 600.0
-"""Seconds to wait for the answer of the zone's gateway, which may bring the image first; the site is pinged meanwhile."""
+"""Seconds to wait for the answer of the zone's gateway, which may have to fetch the image first; meanwhile, the site is pinged."""
 
 
 class ZoneOwner:
@@ -62,7 +62,7 @@ class ZoneOwner:
             site: the site of the zone, not this one.
 
         Returns:
-            The answer for the client, with nothing but the instance; `None` if the other gateway is of a version without this request.
+            The answer for the client, with only the fields of the instance; `None` if the other gateway's version lacks this request.
 
         Raises:
             Problem: the other gateway refuses the request.

@@ -79,7 +79,7 @@ class Handoffs:
         mesh: the members and their certificates.
 
     Attributes:
-        publish: tells applications of the beginning and the end of hand-offs; the gateway's application sets it.
+        publish: notifies applications of the beginning and the end of hand-offs; the gateway's application sets this function.
     """
 
     def __init__(self, options: Options, sites: Sites, bringer: Bringer, local: LocalServices, mesh: Mesh) -> None:
@@ -124,12 +124,12 @@ class Handoffs:
                 if asyncio.get_running_loop().time() - began > LATE_S:
                     self._settle_arrivals()
                 self._expiry.once()
-            except Exception:  # the loop must go on: nothing else would ever continue these hand-offs
-                LOG.exception("the hand-offs can't be looked through")
+            except Exception:  # the loop must continue, because nothing else continues these hand-offs
+                LOG.exception("the unfinished hand-offs can't be checked")
             await asyncio.sleep(LOOK_EVERY_S)
 
     def _settle(self) -> None:
-        """Begin to continue the hand-offs from this site that nobody carries out."""
+        """Begin to continue the unfinished hand-offs from this site that no task carries out."""
         found = {each.id: each for each in self.journal.open_departures()}
         self._settling.keep(found.keys())
         for identifier, departure in found.items():
@@ -137,7 +137,7 @@ class Handoffs:
                 self._settling.begin(identifier, partial(self._outgoing.settle, identifier))
 
     def _settle_arrivals(self) -> None:
-        """Begin to continue the hand-offs to this site that nobody waits for."""
+        """Begin to continue the unfinished hand-offs to this site that no request waits for."""
         self._arriving.keep({each.id for each in self.journal.open_arrivals()})
         for arrival in self._incoming.unsettled():
             self._arriving.begin(arrival.id, partial(self._incoming.settle, arrival))
@@ -261,10 +261,10 @@ class Handoffs:
         return self._shown(departure)
 
     def _ask_application(self, server: str, project: str, wish: Mapping[str, Any]) -> None:
-        """Check that the application in a server lets the server be moved, and tell it that this is wanted.
+        """Check that the application in a server allows the hand-off, and notify the application unless it forbids hand-offs.
 
         Raises:
-            HandoffRefused: it does not, or it has not confirmed it yet.
+            HandoffRefused: the application forbids hand-offs, or has not confirmed this one yet.
         """
         given = consent(wish["metadata"], time.time())
         if given is Consent.REFUSED:

@@ -1,4 +1,4 @@
-"""The end of hand-offs that nobody continues, and of files that belong to none: each may occupy as much as a server's disk."""
+"""The end of abandoned hand-offs, and the deletion of files without a hand-off: each may occupy as much space as a server's disk."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from atoll.gateway.handoffs.journal import Arriving, Journal, Leaving
 LOG = logging.getLogger(__name__)
 
 EXPIRES_S = 86_400.0
-"""Seconds after which a copy that was interrupted is given up, and its files are deleted."""
+"""Seconds after which an interrupted copy is given up, and its files are deleted."""
 
 
 @dataclass
 class Expiry:
-    """The hand-offs and files that have been left alone.
+    """The search for abandoned hand-offs and files.
 
     Attributes:
         journal: the record of the hand-offs.
-        files: their files.
+        files: the files of the hand-offs.
         incoming: the hand-offs to this site.
         give_up: begins to give up a hand-off from this site, by its id.
-        busy: returns whether a hand-off from this site is carried out.
+        busy: returns whether a task carries out a hand-off from this site, by its id.
         clock: returns monotonic seconds.
     """
 
@@ -39,7 +39,7 @@ class Expiry:
     _since: dict[str, float] = field(default_factory=dict)
 
     def once(self) -> None:
-        """Expire what has been left alone for `EXPIRES_S`.
+        """End the hand-offs, and delete the files, that nothing has changed for `EXPIRES_S`.
 
         Raises:
             OSError: a file can't be deleted.
@@ -57,12 +57,15 @@ class Expiry:
         self._sweep()
 
     def _idle_s(self, identifier: str) -> float:
-        """Return the seconds since a file of a hand-off was written; without a file, as after a restore, since this process has seen it."""
+        """Return the seconds since a file of a hand-off was written.
+
+        Without a file, as after a restore, return the seconds since this process first found the hand-off.
+        """
         idle_s = self.files.idle_s(identifier, time.time())
         return self.clock() - self._since.setdefault(identifier, self.clock()) if idle_s is None else idle_s
 
     def _sweep(self) -> None:
-        """Delete files of hand-offs that are not recorded, or have ended: a crash or a restored journal leaves them behind."""
+        """Delete old files of hand-offs that are not recorded or have ended; a crash or a restored journal leaves such files behind."""
         known = {each.id for each in self.journal.open_departures()}
         known |= {each.id for each in self.journal.open_arrivals()}
         for identifier in self.files.identifiers() - known:

@@ -67,7 +67,7 @@ class HandoffFiles:
         return set()
 
     def idle_s(self, identifier: str, now_s: float) -> float | None:
-        """Return the seconds for which nothing of a hand-off has been written; `None` if it has no files.
+        """Return the seconds since a file of a hand-off was last written; `None` if it has no files.
 
         Args:
             identifier: the hand-off's id.
@@ -104,7 +104,7 @@ class HandoffFiles:
         flush(self._arrivals)
 
     def taken(self, arrival: Arrival) -> bool:
-        """Return whether nova-compute has taken the disk of a hand-off, which has another name in its cache for each hand-off."""
+        """Return whether nova-compute has taken the disk of a hand-off into its cache, under a file name of this hand-off alone."""
         name = hashlib.sha1(arrival_file(arrival.server, arrival.id).encode(), usedforsecurity=False).hexdigest()
         return (self._images / name).is_file()
 

@@ -5,9 +5,9 @@ commit puts the disk into the place from which nova-compute takes it by one rena
 the user's own token. `REFUSED` is final, and is recorded only when the server can't start any more: it was not committed; or the disk was
 withdrawn, or taken by a server that does not exist any more. A creation that Nova carries out after that finds no disk, and fails.
 
-The journal may be older than Nova's databases, if it alone was restored from a back-up. So Nova is asked before this site answers that the
-server will not start here: a server that Nova shows counts as committed. If this site has no record at all, and nova-compute has not taken
-the disk of this very hand-off, the server may be an older one. Then the answer decides nothing, and an administrator must.
+If only the journal was restored from a back-up, it may be older than Nova's databases. So this site asks Nova before it answers that the
+server will not start here. If Nova shows the server, the hand-off counts as committed. If this site has no record of the hand-off, and
+nova-compute has not taken its disk, the server in Nova may be an older one. Then this site refuses to decide, and an administrator must.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ ANSWER_S = 20.0
 """Seconds after which a commit is answered although the server is still being created."""
 
 START_S = 900.0
-"""Seconds after which nobody waits any more for a server that is being created; it is looked at now and then."""
+"""Seconds to wait for a server that is being created; after that, its state is checked from time to time."""
 
 LATE_S = 90.0
 """Seconds for which a creation that was not answered may still reach Nova; only then a missing server was not created."""
@@ -76,7 +76,7 @@ class ArrivalDisks(Protocol):
         """Put the disk where nova-compute takes it for the server; once more is harmless."""
 
     def taken(self, arrival: Arrival) -> bool:
-        """Return whether nova-compute has taken the disk of this hand-off."""
+        """Return whether nova-compute has taken the disk of this hand-off into its cache."""
 
     def withdraw(self, arrival: Arrival) -> None:
         """Take the disk away again, unless nova-compute has taken it: then there is nothing to take away."""
@@ -135,12 +135,12 @@ class Incoming:
         """Have the server started, and return the record after at most `ANSWER_S`.
 
         Args:
-            asked: the hand-off, as the source names it; its site is the one that its certificate proves.
+            asked: the hand-off that the source names; its site is that of the source's certificate.
             disk: the digest of the server's disk.
             token: the user's token.
 
         Raises:
-            HandoffRefused: there is no such hand-off: nothing has started, and nothing will. With the status 409, this can't be decided.
+            HandoffRefused: there is no such hand-off: no server has started, and none will. With the status 409, this site can't decide.
             Unreachable: Nova does not answer.
         """
         arrival = self._known(asked)
@@ -182,14 +182,14 @@ class Incoming:
         return await self._checked(asked)
 
     def forget(self, identifier: str, site: str) -> None:
-        """Remove the record of a hand-off of a source that has ended, and its files."""
+        """Remove the record and the files of a hand-off that has ended, if it belongs to this source."""
         arrival = self._known(Arrival(identifier, "", "", site, {}))
         if arrival is not None and arrival.state in {Arriving.STARTED, Arriving.REFUSED}:
             self._disks.drop(arrival)
             self._journal.forget(arrival.id)
 
     async def settle(self, arrival: Arrival) -> None:
-        """Continue a committed hand-off whose creation nobody waits for, as after a restart of the gateway; to be called after `LATE_S`.
+        """Continue a committed hand-off for whose server no task waits, as after a restart of the gateway; call this after `LATE_S`.
 
         Raises:
             Unreachable: Nova does not answer.
@@ -201,13 +201,13 @@ class Incoming:
         await self._conclude(arrival, await self._server.look(arrival), "Nova has no record of the server")
 
     def expire(self, arrival: Arrival) -> None:
-        """Forget a hand-off that its source has left alone, and its files; a later commit is refused, because there is no record."""
+        """Remove the record and the files of a hand-off that its source has abandoned; so a later commit is refused."""
         if arrival.state is Arriving.PREPARED:
             self._disks.drop(arrival)
             self._journal.forget(arrival.id)
 
     def unsettled(self) -> list[Arrival]:
-        """Return the committed hand-offs that nobody waits for, and whose creation can't reach Nova any more."""
+        """Return the committed hand-offs for whose servers no task waits, and whose request for a server can no longer reach Nova."""
         committed = [each for each in self._journal.open_arrivals() if each.state is Arriving.COMMITTED]
         self._failed = {each.id: self._failed[each.id] for each in committed if each.id in self._failed}
         late = self._clock() - LATE_S
@@ -224,10 +224,10 @@ class Incoming:
         """Return the record of a hand-off; `None` if there is none.
 
         Args:
-            asked: the hand-off, as the source names it; an earlier version of Atoll does not name the server.
+            asked: the hand-off that the source names; a source with an earlier version of Atoll does not name the server.
 
         Raises:
-            HandoffRefused: it is one of another source, or of another server than the source says.
+            HandoffRefused: the hand-off belongs to another source, or its server is not the one that the source names.
         """
         found = self._journal.arrival(asked.id)
         if found is not None and found.site != asked.site:
@@ -237,10 +237,12 @@ class Incoming:
         return found
 
     async def _checked(self, asked: Arrival) -> Arrival | None:
-        """Return the record of a hand-off, after Nova has shown whether its server exists; `None` if there is neither.
+        """Return the record of a hand-off after asking Nova for the server; `None` if there is neither a record nor a server.
+
+        If Nova has the server of a prepared hand-off, or nova-compute has taken the disk of an unrecorded one, record it as committed.
 
         Raises:
-            HandoffRefused: Nova has the server, and there is no record.
+            HandoffRefused: Nova has the server, but there is no record, and nova-compute has not taken the disk.
             Unreachable: Nova does not answer.
         """
         arrival = self._known(asked)

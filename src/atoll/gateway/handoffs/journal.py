@@ -127,11 +127,11 @@ DELETE FROM arrival WHERE number IN (
     SELECT number FROM arrival WHERE json_extract(record, '$.state') = ? AND json_extract(record, '$.site') = ?
     ORDER BY number DESC LIMIT -1 OFFSET ?)
 """
-"""Deletes the refused hand-offs of a source but the newest."""
+"""The statement that deletes all refused hand-offs of a source except the newest."""
 
 MOST_REFUSED = 64
-"""Greatest number of refused hand-offs of one source that are kept: a source that lies never asks to forget one, and may have any number
-refused. The answer for one without a record is the same."""
+"""Greatest number of refused hand-offs of one source that are kept. Without this limit, a malicious source, which never asks to remove a
+record, could fill the journal. The answer about a hand-off without a record is the same as about a refused one."""
 
 MOST_ENDED = 4
 """Greatest number of ended hand-offs of one server that are kept: a user can have a server refused as often as the user likes."""
@@ -142,7 +142,7 @@ class Journal:
 
     Args:
         file: the SQLite file, in an existing directory; `:memory:` keeps nothing.
-        on_end: called with each hand-off at the source that has ended, once this is recorded.
+        on_end: called with each hand-off from this site that has ended, after its end is recorded.
 
     Raises:
         sqlite3.Error: by every method, if the file can't be read or written.
@@ -205,7 +205,7 @@ class Journal:
     # At the destination
 
     def arrive(self, arrival: Arrival) -> None:
-        """Record a hand-off at the destination, anew or changed; of one that has ended, without the description of the server."""
+        """Write the record of a new or changed hand-off at the destination, without the description of the server if it has ended."""
         if arrival.state in {Arriving.STARTED, Arriving.REFUSED}:
             arrival = replace(arrival, wish={})
         statement = "INSERT INTO arrival (id, record) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record"
@@ -224,7 +224,7 @@ class Journal:
         return self._arrivals("SELECT record FROM arrival ORDER BY number")
 
     def open_arrivals(self) -> list[Arrival]:
-        """Return the hand-offs of servers that arrive and have not ended, the oldest first."""
+        """Return the hand-offs to this site that have not ended, the oldest first."""
         statement = "SELECT record FROM arrival WHERE json_extract(record, '$.state') IN (?, ?) ORDER BY number"
         return self._arrivals(statement, Arriving.PREPARED, Arriving.COMMITTED)
 

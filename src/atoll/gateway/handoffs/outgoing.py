@@ -9,7 +9,7 @@ Each step is recorded before its effect (`journal`). The server runs at one site
 
 If the destination can't be asked in `COMMITTING`, the server stays stopped until it can be.
 
-The journal may have been restored from a back-up, and be older than the facts. So a gateway that was started again (`settle`) asks the
+A journal that was restored from a back-up may be older than the real state. So a gateway that continues a hand-off (`settle`) asks the
 destination in every state before it starts or deletes the server.
 """
 
@@ -203,8 +203,8 @@ class Outgoing:
         A server that was fenced and not committed is started again. A committed one is revoked, unless the destination has gone on.
 
         Raises:
-            Unreachable: the destination or a service of this site does not answer, or the destination can't decide; a committed hand-off
-                has the reason.
+            Unreachable: the destination or a service of this site does not answer, or the destination can't decide; the reason is then
+                recorded with a committed hand-off.
         """
         departure = self._journal.departure(identifier)
         destination = self._parts.destination
@@ -230,7 +230,7 @@ class Outgoing:
                 await self._end(departure)
 
     async def _confirm(self, departure: Departure, answer: PeerAnswer) -> None:
-        """Delete a server that has started at the destination; keep it if the destination has it no more, because it is the only one then.
+        """Delete a server that has started at the destination, unless the destination no longer has it: then this server is the only one.
 
         Raises:
             Unreachable: the destination has not decided.

@@ -45,7 +45,7 @@ MOST_BYTES = 1 << 20
 """Greatest size of a request's body in bytes: one piece of a residue."""
 
 MOST_WISH = 1 << 18
-"""Greatest size of the description of a server in bytes: Nova's greatest user data and metadata have about 160 kB."""
+"""Greatest size of the description of a server in bytes; the greatest user data and metadata that Nova allows have about 160 kB."""
 
 SPARE_BYTES = 100_000_000
 """Bytes that stay free on the file system, for the site's databases."""
@@ -244,8 +244,8 @@ class PeerApi:
     async def _changing(self, request: web.Request, identifier: str) -> AsyncIterator[Arrival]:
         """Change the files of a hand-off, one request at a time.
 
-        A hand-off may end meanwhile, also because its source says so. Then its files have been deleted, and those that the change has made
-        since are deleted too.
+        The hand-off may end during the change, for instance because its source ends it. Then the files that the change has made since are
+        deleted too.
 
         Raises:
             HandoffRefused: as for `_arriving`.
@@ -276,7 +276,7 @@ class PeerApi:
 
 
 def _asked(request: web.Request, identifier: str, said: Mapping[str, Any]) -> Arrival:
-    """Return the hand-off that a request names: an earlier version of Atoll does not name its server.
+    """Return the hand-off that a request names, without a server if the source has an earlier version of Atoll.
 
     Raises:
         HandoffRefused: the server's id is malformed.

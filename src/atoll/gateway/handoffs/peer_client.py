@@ -94,7 +94,7 @@ class PeerClient:
         return await self._decide(departure, _call("POST", "/revoke", _named(departure)))
 
     async def shown(self, departure: Departure) -> PeerAnswer:
-        """Return the destination's state of the hand-off, without changing it.
+        """Return the destination's state of the hand-off, without a request to start or revoke it.
 
         Raises:
             Unreachable: as for `commit`.
@@ -134,7 +134,7 @@ class PeerClient:
 
 
 def _facts(said: Any) -> dict[str, Any]:
-    """Return the destination's facts for the user; none if they are too many to be recorded."""
+    """Return the destination's facts for the user; an empty mapping if they exceed `MOST_FACTS`."""
     return dict(said) if len(json.dumps(said)) <= MOST_FACTS else {}
 
 

@@ -1,4 +1,4 @@
-"""The limits of hand-offs at the same time, for each project, each site and in all, so that no tenant and no site can occupy the rest."""
+"""Limits on concurrent hand-offs, for each project, for each site and in all, so that no tenant and no site can use up all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MOST_LEAVING = 16
 """Greatest number of servers that leave a site at the same time."""
 
 MOST_ARRIVING = 16
-"""Greatest number of servers that arrive from one site at the same time: each occupies space."""
+"""Greatest number of servers that arrive from one site at the same time, because each occupies disk space."""
 
 MOST_FROM_ALL = 64
 """Greatest number of servers that arrive at a site at the same time."""

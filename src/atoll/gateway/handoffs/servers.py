@@ -40,7 +40,7 @@ LOOK_S = 0.3
 """Seconds between two looks at a server that is stopping, starting or being deleted."""
 
 END_S = 180.0
-"""Seconds to wait until Nova has ended a server's task, or has deleted a server; then the wait is repeated later."""
+"""Seconds to wait until Nova has ended a server's task, or has deleted a server; after that, the step fails and is repeated later."""
 
 _ANSWER_S = 60.0
 _QUOTAS = {"instances": "Instances", "cores": "Cores", "ram": "RAMSize"}
@@ -194,8 +194,8 @@ class ServersHere:
     async def create(self, arrival: Arrival, token: str) -> None:
         """Ask Nova for a server with the id that it had, with the user's token.
 
-        Nova creates a server in the project of the token that it is given. So the project is checked here again: the token that comes with
-        a commit need not be the one that was checked before.
+        Nova creates a server in the project of the token. So the token's project is checked again here, because the token of a commit may
+        differ from the one that was checked when the hand-off began.
 
         Raises:
             HandoffRefused: the token is not one of the server's project, or Nova refuses.
@@ -281,7 +281,11 @@ class ServersHere:
             raise Unreachable(self._sites.here, f"Nova answers {reply.status}: {error_text(reply)}")
 
     async def _pause(self, until: float, late: str) -> None:
-        """Wait for a moment.
+        """Wait until the next look at a server.
+
+        Args:
+            until: the monotonic time, in seconds, after which no further wait is allowed.
+            late: the beginning of the error's message.
 
         Raises:
             Unreachable: the time `until` has passed.

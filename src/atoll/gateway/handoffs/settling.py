@@ -1,7 +1,7 @@
 """Attempts to continue hand-offs in the background: several at the same time, each within a time limit, and repeated with a back-off.
 
-An attempt may be cancelled at any moment, because each step of a hand-off is recorded before its effect. So an attempt that waits for a
-site or a service delays no other one, and an attempt that fails in an unexpected way ends neither the others nor the loop.
+An attempt may be cancelled at any moment, because each step of a hand-off is recorded before its effect. An attempt that waits for a site
+or a service does not delay the others. An unexpected error in one attempt ends neither the others nor the loop.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ MOST_AT_ONCE = 16
 """Greatest number of attempts that are carried out at the same time."""
 
 ATTEMPT_S = 400.0
-"""Seconds after which an attempt is cancelled; longer than the bounded waits for Nova and for another gateway in one step together."""
+"""Seconds after which an attempt is cancelled; longer than the sum of the waits for Nova and for another gateway in one step."""
 
 FIRST_PAUSE_S = 5.0
-"""Seconds between an attempt that failed and the next; doubled after each further failure."""
+"""Seconds between a failed attempt and the next; doubled after each further failure."""
 
 MOST_PAUSE_S = 60.0
 """Greatest number of seconds between two attempts."""
 
 
 class Settling:
-    """The attempts of one direction of hand-offs.
+    """The attempts for the hand-offs of one direction, from or to this site.
 
     Args:
         clock: returns monotonic seconds.
@@ -59,7 +59,7 @@ class Settling:
         task.add_done_callback(lambda _done: self._tasks.pop(identifier, None))
 
     def keep(self, identifiers: Set[str]) -> None:
-        """Forget the failures of all but these hand-offs."""
+        """Keep the back-off of these hand-offs, and drop that of all others."""
         self._pauses = {each: pause for each, pause in self._pauses.items() if each in identifiers}
 
     async def stop(self) -> None:
@@ -78,7 +78,7 @@ class Settling:
                 LOG.info("hand-off %s can't be settled now: %s", identifier, error)
             except TimeoutError:
                 LOG.warning("hand-off %s could not be settled within %.0f s", identifier, ATTEMPT_S)
-            except Exception:  # the others must go on
+            except Exception:  # other attempts must continue
                 LOG.exception("hand-off %s can't be settled", identifier)
             else:
                 self._pauses.pop(identifier, None)

@@ -24,7 +24,7 @@ _STATUS = {"state.space": 507, "cloudlet.invalid": 400, "cloudlet.untrusted": 40
 
 _turns = asyncio.Semaphore(MOST_AT_ONCE)
 _stopped_turn = asyncio.Semaphore(1)
-"""A turn for residues of stopped servers alone: their users wait, and large disks of others must not delay them."""
+"""A turn reserved for residues of stopped servers: their users wait, and large disks of other servers must not delay them."""
 
 
 async def work(task: Mapping[str, Any], *, stopped: bool = False) -> dict[str, Any]:
@@ -32,7 +32,7 @@ async def work(task: Mapping[str, Any], *, stopped: bool = False) -> dict[str, A
 
     Args:
         task: see `atoll.cloudlet.handoff.run`.
-        stopped: whether the server is stopped meanwhile.
+        stopped: whether the server is stopped during this work.
 
     Returns:
         The answer's fields.

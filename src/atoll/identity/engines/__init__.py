@@ -1,6 +1,6 @@
-"""The engines that can hold Keystone's database: how each captures changes, and how changes of other sites are applied to it.
+"""The engines that Keystone's database can have: how each one captures local changes, and how other sites' changes are applied to it.
 
-A driver is imported only when a database of its engine is opened.
+The module of a driver is imported only when a database of its engine is opened.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _SERVERS = {
     "sqlite+redis": ("redis", "RedisDatabase"),
     "sqlite+rediss": ("redis", "RedisDatabase"),
 }
-"""Module and class, by the scheme of a URL, or by what stands before its driver."""
+"""Module and class of each engine, by the whole scheme of a URL, or by the part of the scheme before the driver's name."""
 
 
 def database(url: str) -> IdentityDatabase:
@@ -35,7 +35,7 @@ def database(url: str) -> IdentityDatabase:
 
 
 def adapt(url: str) -> None:
-    """Change a new schema of Keystone at a server of MariaDB or PostgreSQL so that it holds what the other engines hold.
+    """Change a new schema of Keystone in MariaDB or PostgreSQL so that it can store every record that other engines can store.
 
     Raises:
         DatabaseError: the server refuses.
@@ -48,7 +48,7 @@ def adapt(url: str) -> None:
 
 
 def tables(dialect: str) -> tuple[str, ...]:
-    """Return the statements that make the tables of the outbox, for a dialect of SQLAlchemy: `sqlite`, `mysql` or `postgresql`."""
+    """Return the statements that create the outbox's tables in a dialect of SQLAlchemy: `sqlite`, `mysql` or `postgresql`."""
     module = "sqlite" if dialect == "sqlite" else _SERVERS[dialect][0]
     found: tuple[str, ...] = importlib.import_module(f"{__name__}.{module}").TABLES
     return found

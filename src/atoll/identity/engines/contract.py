@@ -1,8 +1,8 @@
-"""The interface of the engines that can hold Keystone's database, for the replication of identity.
+"""The interface of the engines that Keystone's database can have, for the replication of identity.
 
-All engines get the same statements: names in double quotes, `?` for a parameter. They return values as SQLite stores them, since the
-document holds these: 0 and 1 for booleans, and times as text with six digits of a second. What remains different is in the modules of this
-package: how triggers fill the outbox, how a transaction is marked as one that applies other sites' changes, and how locks work.
+All engines get the same statements: names in double quotes, `?` for a parameter. They return values as SQLite stores them, because the
+replicated document has these: 0 and 1 for booleans, and times as text with six digits after the second. The modules of this package have
+the differences: how triggers fill the outbox, how a transaction is marked as one that applies other sites' changes, and how locks work.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Selection(NamedTuple):
     """The parts of a SELECT that restrict it to some keys.
 
     Attributes:
-        source: what the FROM clause begins with, before the tables' names.
+        source: the beginning of the FROM clause, before the tables' names.
         condition: a condition for the WHERE clause.
         parameters: the parameters of both.
     """
@@ -55,12 +55,12 @@ class Session(ABC):
 
     @abstractmethod
     def several(self, table: str, columns: Sequence[tuple[str, str]], keys: Sequence[Sequence[Value]]) -> Iterator[Selection]:
-        """Yield selections that together match the rows with the given keys. None equals NULL.
+        """Yield selections that together match the rows with the given keys; `None` matches NULL.
 
         Args:
             table: the table.
-            columns: the name of each key column, and how the statement refers to it.
-            keys: the values of these columns, of each row.
+            columns: the name of each key column, and the expression by which the statement refers to it.
+            keys: for each row, the values of these columns.
         """
 
     @abstractmethod
@@ -69,11 +69,11 @@ class Session(ABC):
 
     @abstractmethod
     def end_applying(self) -> None:
-        """End what `begin_applying` began. The end of the transaction does so too."""
+        """Record this transaction's further changes in the outbox again. The end of the transaction has the same effect."""
 
     @abstractmethod
     def stored(self, table: str, column: str, value: Value) -> Any:
-        """Return the parameter for a value of a column.
+        """Return the statement's parameter for a value of a column.
 
         Raises:
             RowRefused: the column can't hold the value.
@@ -81,15 +81,15 @@ class Session(ABC):
 
     @abstractmethod
     def canonical(self, key: Sequence[Value]) -> Key:
-        """Return a key as the tables return it."""
+        """Return a key in the form in which the tables return it."""
 
     @abstractmethod
     def reconciled(self, here: Content, agreed: Content) -> Content:
-        """Return the content of rows, with those fields of `agreed` that the database writes in another form but that are equal."""
+        """Return the content of rows; where a field equals that of `agreed` and only its form differs, use the form of `agreed`."""
 
 
 class IdentityDatabase(ABC):
-    """Keystone's database at one site, used by one thread, except `is_reachable`.
+    """Keystone's database at one site. Only one thread may use it; any thread may call `is_reachable`.
 
     Attributes:
         excludes_writers: True if no other transaction can write while a transaction of `writing` is open.
@@ -134,7 +134,7 @@ class IdentityDatabase(ABC):
 
     @abstractmethod
     def adapt(self) -> None:
-        """Change a new schema of Keystone so that it holds what SQLite holds.
+        """Change a new schema of Keystone so that it can store every record that SQLite can store.
 
         Raises:
             DatabaseError: the database can't be used.

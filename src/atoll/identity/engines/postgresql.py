@@ -1,7 +1,7 @@
 """PostgreSQL: triggers fill the outbox unless a setting of the transaction says that other sites' changes are being applied.
 
-Foreign keys between records are removed, because the references of the document decide which records exist, and PostgreSQL lets no ordinary
-user switch the check off. Triggers carry out the cascades of those keys. Foreign keys within a record stay.
+Foreign keys between records are removed, because the references of the document decide which records exist, and in PostgreSQL, an ordinary
+user can't disable the check. Triggers carry out the cascades of those keys. Foreign keys within a record stay.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TABLES = (
     'CREATE TABLE IF NOT EXISTS atoll_applied (kind TEXT NOT NULL, "key" TEXT NOT NULL, content TEXT NOT NULL)',
     'CREATE INDEX IF NOT EXISTS atoll_applied_key ON atoll_applied USING hash ("key")',  # keys may be too long for other indexes
 )
-"""The statements that make the tables of the outbox."""
+"""The statements that create the tables of the outbox."""
 
 _FOREIGN_KEYS = """
 SELECT c.conname, c.conrelid::regclass::text, c.confrelid::regclass::text, c.confdeltype::text,
@@ -129,7 +129,7 @@ class PostgreSQLSession(ServerSession):
         self.execute("SET LOCAL atoll.applying = 'on'")
 
     def end_applying(self) -> None:
-        """End what `begin_applying` began."""
+        """Record further changes in the outbox again; see `Session`."""
         self.execute("SET LOCAL atoll.applying = ''")
 
 

@@ -1,10 +1,10 @@
 """Redis through `atoll.stores`: the replica is SQLite, whose triggers fill the outbox there.
 
-A local write starts the triggers, so the outbox's entry is part of the same entry of the log. Entries of the log that others have written
-are applied with triggers off, since they contain the triggers' effects. So each write is recorded once, also when the store runs a
-transaction again after a conflict.
+A local write starts the triggers, so the outbox's row is part of the same log entry as the write. Log entries of other processes are
+applied with triggers off, because they already contain the triggers' effects. So each write is recorded once, also if the store repeats a
+transaction after a conflict.
 
-All statements of a schema are entries of the log too. They are written only if a trigger or an index differs or is missing.
+Statements that change the schema are log entries too. They are written only if a trigger or an index differs or is missing.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from atoll.stores.statement import FOR_UPDATE
 from atoll.stores.url import parse
 
 PATIENCE_S = 5.0
-"""Greatest number of seconds to send a commit again if Redis does not answer. Meanwhile the gateway answers nobody."""
+"""Greatest number of seconds in which a commit is sent again if Redis does not answer. During this time, the gateway answers no request."""
 
 
 class RedisDatabase(IdentityDatabase):

@@ -1,8 +1,8 @@
 """The common part of MariaDB and PostgreSQL: a connection through the driver, values as SQLite stores them, and concurrent writers.
 
-Other transactions write while one of the replica is open, so it checks at its end that no change to its records was committed meanwhile
-(`IdentityDatabase.excludes_writers`). A wait for another transaction's lock ends soon, and the replica's transaction is the one that gives
-way.
+Other transactions may write while a transaction of the replica is open. So the replica checks at the end of its transaction that no other
+transaction has changed the same records (`IdentityDatabase.excludes_writers`). It waits only a short time for another transaction's lock;
+after that, the replica's transaction is rolled back, and not Keystone's.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def canonical(value: Any) -> Any:
 
 
 def _whole(value: Any) -> Any:
-    """Return a text that is a time with six digits of a second, so that equal times are equal; any other value as it is."""
+    """Return a time in a text with six digits after the second, so that equal times are equal texts; return any other value unchanged."""
     if isinstance(value, list):
         return [_whole(each) for each in value]
     if isinstance(value, str) and (found := _TIME.fullmatch(value)):

@@ -23,7 +23,7 @@ TABLES = (
     f"CREATE TABLE IF NOT EXISTS atoll_outbox ({_OUTBOX})",
     f"CREATE TABLE IF NOT EXISTS atoll_applied ({_APPLIED}) WITHOUT ROWID",
 )
-"""The statements that make the tables of the outbox."""
+"""The statements that create the tables of the outbox."""
 
 _APPLYING = "CREATE TABLE IF NOT EXISTS atoll_applying (yes INTEGER PRIMARY KEY)"
 """A table with a row only while a record of the document is written into Keystone's tables, within that transaction."""
@@ -92,7 +92,7 @@ class SQLiteSession(Session):
         self.execute("INSERT INTO atoll_applying VALUES (1)")
 
     def end_applying(self) -> None:
-        """End what `begin_applying` began."""
+        """Record further changes in the outbox again; see `Session`."""
         self.execute("DELETE FROM atoll_applying")
 
     def stored(self, table: str, column: str, value: Value) -> Any:

@@ -1,7 +1,7 @@
 """ETSI MEC 010-2, life cycle management, below `/app_lcm/v1/`: instances are created, instantiated, operated, terminated and deleted.
 
-An instance that is instantiated is a server, which carries the instance's id in its metadata if it has another id than the server. So it is
-known at every site. An instance without a server is an identifier, which the gateway keeps at which it was created or terminated.
+An instantiated instance is a server, so every site knows it. If the id of the instance differs from the server's, the server's metadata has
+it. An instance without a server is a record at the gateway at which the instance was created or terminated.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ROOT = "/app_lcm/v1/"
 """First segments of the API's paths."""
 
 INSTANCE = "atoll_app_instance"
-"""Key in a server's metadata: the id of the instance, if that is not the server's."""
+"""Key in a server's metadata: the id of the instance, if it differs from the server's."""
 
 DESCRIPTION = "atoll_app_description"
 """Key in a server's metadata: the description of the instance."""
@@ -102,7 +102,7 @@ class LifeCycle:
         await self._work.stop()
 
     def close(self) -> None:
-        """Close the file of identifiers and operations."""
+        """Close the file of instances without a server, and of operations."""
         self._store.close()
 
     # Instances
@@ -235,7 +235,7 @@ class LifeCycle:
         raise Problem(404, f"{_MISSING}; {self._site} knows instances without a server that were created or terminated here alone")
 
     async def _instance(self, question: Question) -> _Found:
-        """Return the instance that a path names, which has a server.
+        """Return the instance that a path names, if it has a server.
 
         Raises:
             Problem: the caller's project has no such instance, or it is not instantiated.
@@ -251,7 +251,7 @@ class LifeCycle:
 
         Raises:
             Problem: Nova refuses the list.
-            Unreachable: no complete list can be had, and the operator wants complete ones.
+            Unreachable: a site did not answer, and the operator has chosen `lists: strict`.
         """
         listed = await self._services.list(question, "compute", "/v2.1/servers/detail", "servers")
         found = (_found(server, question.caller.project) for server in sorted(listed.items, key=lambda each: str(each["id"])))
@@ -294,7 +294,7 @@ class LifeCycle:
 
 
 def _found(server: Mapping[str, Any], project: str) -> _Found | None:
-    """Return the instance that a server is; `None` if it is none of a project."""
+    """Return the instance that a server represents; `None` if the server is no instance of the project, or is deleted."""
     instance = instance_of(server, project)
     if instance is None or server.get("status") in GONE:
         return None

@@ -1,4 +1,4 @@
-"""The bodies of ETSI MEC 010-2, life cycle management: parsed from requests, and made for answers."""
+"""The bodies of requests and answers of ETSI MEC 010-2, life cycle management."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LONGEST_WAIT_S = 3600
 """Greatest number of seconds of a graceful termination."""
 
 UNKNOWN = "unknown"
-"""The name and the version of an application that the caller does not see any more; the standard demands some."""
+"""The name, provider and version of an application that the caller may no longer see; the standard requires these attributes."""
 
 _NOT_SUPPORTED = (
     "virtualComputeDescriptor",
@@ -59,11 +59,11 @@ class _Operate(Strict):
 
 
 class Termination(Strict):
-    """The end of an instance's server.
+    """The way in which an instance's server is deleted.
 
     Attributes:
-        termination_type: whether the guest is shut down first.
-        graceful_termination_timeout: the seconds that it may take.
+        termination_type: "GRACEFUL" if the guest is shut down first, otherwise "FORCEFUL".
+        graceful_termination_timeout: the seconds that the shutdown may take.
     """
 
     termination_type: Literal["FORCEFUL", "GRACEFUL"]
@@ -71,7 +71,7 @@ class Termination(Strict):
 
     @property
     def wait_s(self) -> int:
-        """The seconds for which the guest may shut down; 0 if it is not asked to."""
+        """The seconds that the guest's shutdown may take; 0 if the server is deleted at once."""
         if self.termination_type == "FORCEFUL":
             return 0
         return 60 if self.graceful_termination_timeout is None else self.graceful_termination_timeout
@@ -81,7 +81,7 @@ def wanted(body: bytes) -> WantedInstance:
     """Return the instance in the body of a request.
 
     Raises:
-        Problem: the body is not as the standard says.
+        Problem: the body does not conform to the standard.
     """
     found: WantedInstance = parsed(body, "CreateAppInstanceRequest", TypeAdapter(WantedInstance))
     if not ID.fullmatch(found.app_d_id):
@@ -93,7 +93,7 @@ def site_of(body: bytes, sites: Iterable[str]) -> str:
     """Return the site at which a request wants an instance.
 
     Raises:
-        Problem: the body is not as the standard says, or names something else than one site.
+        Problem: the body does not conform to the standard, or does not name exactly one site.
     """
     fields = parsed(body, "InstantiateAppRequest", TypeAdapter(dict[str, Any]))
     if used := [name for name in _NOT_SUPPORTED if name in fields]:
@@ -115,7 +115,7 @@ def starts(body: bytes) -> bool:
     """Return whether a request starts an instance; False if it stops it.
 
     Raises:
-        Problem: the body is not as the standard says.
+        Problem: the body does not conform to the standard.
     """
     found: _Operate = parsed(body, "OperateAppRequest", TypeAdapter(_Operate))
     if found.change_state_to == "STARTED" and (found.stop_type is not None or found.graceful_stop_timeout is not None):
@@ -127,7 +127,7 @@ def termination_of(body: bytes) -> Termination:
     """Return the termination in the body of a request.
 
     Raises:
-        Problem: the body is not as the standard says.
+        Problem: the body does not conform to the standard.
     """
     found: Termination = parsed(body, "TerminateAppRequest", TypeAdapter(Termination))
     if found.termination_type == "FORCEFUL" and found.graceful_termination_timeout is not None:
@@ -140,7 +140,7 @@ def without_server(identifier: IdleInstance, application: Application | None, ba
 
     Args:
         identifier: the instance.
-        application: its application, if the caller sees it.
+        application: its application, if the caller may see it.
         base: the URL of the instance.
     """
     shown = _common(identifier.id, identifier.app, identifier.name, application)

@@ -1,7 +1,7 @@
-"""The progress of operations: that of the server, as Nova shows it to the caller who asks.
+"""The progress of operations, derived from the state of the server that Nova shows to the caller.
 
-A graceful termination is the only operation of which the gateway has a part: it waits until the guest has shut down, and then deletes the
-server, with the token of the caller, which it keeps in memory alone.
+Nova carries out all operations. Only in a graceful termination does the gateway have a part: it waits until the guest has shut down, and
+then deletes the server with the caller's token, which it keeps only in memory.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from atoll.gateway.request.paths import segment
 LOG = logging.getLogger(__name__)
 
 LOOK_S = 1.0
-"""Seconds between two looks at a server that is shutting down."""
+"""Seconds between two requests for the state of a server that is shutting down."""
 
 MOST_WAITING = 64
 """Greatest number of servers whose shutdown one gateway waits for."""
 
 GONE = frozenset(("DELETED", "SOFT_DELETED"))
-"""Statuses of a server that is deleted, and shown for a moment still."""
+"""Statuses of a deleted server, which Nova may still show for a moment."""
 
 _WANTED = {OperationKind.START: "ACTIVE", OperationKind.STOP: "SHUTOFF"}
 
@@ -52,7 +52,7 @@ class Operations:
         self._waiting: dict[str, asyncio.Task[None]] = {}
 
     async def stop(self) -> None:
-        """Stop waiting for guests: their servers stay."""
+        """Stop waiting for guests; their servers are not deleted."""
         tasks = list(self._waiting.values())
         for task in tasks:
             task.cancel()
@@ -73,7 +73,7 @@ class Operations:
         """Have Nova start or stop a server.
 
         Raises:
-            Problem: Nova refuses it.
+            Problem: Nova refuses the action.
             Unreachable: the site of the server does not answer.
         """
         action = {"os-start" if start else "os-stop": None}
@@ -88,7 +88,7 @@ class Operations:
             wait_s: the seconds for which the guest may shut down; 0 to delete the server at once.
 
         Raises:
-            Problem: Nova refuses it, or the gateway waits for too many guests.
+            Problem: Nova refuses the deletion or the stop, or the gateway already waits for `MOST_WAITING` guests.
             Unreachable: the site of the server does not answer.
         """
         if (held := self._waiting.get(server)) is not None and wait_s:
@@ -114,7 +114,7 @@ class Operations:
         """
         if operation.state is not State.PROCESSING:
             return operation
-        # Asked before Nova is: the server that Nova shows may be deleted, and no longer awaited, before the answer arrives.
+        # Read this before the request to Nova: the server may be deleted, and no longer awaited, before Nova's answer arrives.
         waiting = operation.server in self._waiting
         state = _state(operation, await self._shown(question, operation.server), waiting=waiting)
         return operation if state is State.PROCESSING else self._store.end(operation, state, self._clock())
@@ -141,7 +141,7 @@ def _state(operation: LifeOperation, server: dict[str, Any] | None, *, waiting: 
 
     Args:
         operation: the operation.
-        server: its server, as Nova shows it; `None` if there is none.
+        server: its server, as Nova shows it; `None` if the server does not exist.
         waiting: whether the gateway waited for the server's guest when Nova was asked.
     """
     if operation.kind is OperationKind.TERMINATE:
@@ -152,6 +152,6 @@ def _state(operation: LifeOperation, server: dict[str, Any] | None, *, waiting: 
         return State.FAILED
     if server.get("OS-EXT-STS:task_state") is not None or server.get("status") == "BUILD":
         return State.PROCESSING
-    # A new instance that runs was perhaps stopped before anybody looked.
+    # A new server may have been stopped before the first request for this state.
     reached = operation.kind is OperationKind.INSTANTIATE or server.get("status") == _WANTED[operation.kind]
     return State.COMPLETED if reached else State.FAILED

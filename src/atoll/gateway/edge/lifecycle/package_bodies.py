@@ -1,4 +1,4 @@
-"""The bodies of ETSI MEC 010-2, package management: parsed from requests, and made for answers."""
+"""The bodies of requests and answers of ETSI MEC 010-2, package management."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MOST_BYTES = 32 << 10
 """Greatest number of bytes of a body."""
 
 MEC_VERSION = "3.1.1"
-"""The version of the standard with which applications are compatible."""
+"""The version of the standard that the descriptors of applications name."""
 
 _MD5, _SHA512 = "md5", "sha512"
 
@@ -60,7 +60,7 @@ def wanted(body: bytes) -> tuple[Manifest, WantedPackage]:
     """Return the manifest that a request describes, and the request.
 
     Raises:
-        Problem: the body is not as the standard says, or describes no virtual machine.
+        Problem: the body does not conform to the standard, or does not describe a virtual machine.
     """
     found: WantedPackage = parsed(body, "CreateAppPkg", TypeAdapter(WantedPackage))
     if found.app_provider is None:
@@ -84,7 +84,7 @@ def check_digest(image: Mapping[str, Any], package: WantedPackage) -> None:
     """Check that the digest in a request is that of the image's data.
 
     Raises:
-        Problem: it is not, or is of an algorithm that Glance does not compute.
+        Problem: the digests differ, or Glance does not compute digests of this algorithm.
     """
     algorithm = package.checksum.algorithm.lower().replace("-", "")
     known = {_MD5: image.get("checksum"), str(image.get("os_hash_algo", _SHA512)).lower(): image.get("os_hash_value")}
@@ -98,7 +98,7 @@ def state_of(body: bytes) -> bool:
     """Return whether a request enables a package; False if it disables it.
 
     Raises:
-        Problem: the body is not as the standard says.
+        Problem: the body does not conform to the standard.
     """
     found: _Modifications = parsed(body, "AppPkgInfoModifications", TypeAdapter(_Modifications))
     return found.operational_state == "ENABLED"
@@ -138,7 +138,7 @@ def package_info(application: Application, base: str, *, used: bool) -> dict[str
 
 
 def descriptor(application: Application) -> dict[str, Any]:
-    """Return the descriptor of an application in the standard's form, as far as an image and its manifest say it."""
+    """Return the descriptor of an application in the standard's form, with the properties that its image and manifest define."""
     manifest, image, needs = application.manifest, application.image, application.needs
     software = {
         "id": application.id,

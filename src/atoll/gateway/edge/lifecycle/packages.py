@@ -88,7 +88,7 @@ class PackageManagement:
     async def _delete(self, question: Question) -> Reply:
         application = await self._application(question)
         if (await self._used(question, application))[0]:
-            raise Problem(403, "the package has instances: terminate and delete them first")
+            raise Problem(403, "the package has instances with a server: terminate them first")
         await self._applications.withdraw(question, application)
         return empty(204, self._site)
 
@@ -114,7 +114,7 @@ class PackageManagement:
         """Return the application that a path names.
 
         Raises:
-            Problem: the caller sees no such application.
+            Problem: there is no such application, or the caller may not see it.
             Unreachable: a site that the request needs does not answer.
         """
         return await self._applications.get(question, question.names[0])
@@ -124,7 +124,7 @@ class PackageManagement:
 
         Raises:
             Problem: Nova refuses the list.
-            Unreachable: no complete list can be had, and the operator wants complete ones.
+            Unreachable: a site did not answer, and the operator has chosen `lists: strict`.
         """
         found, missing = await instances(self._services, question)
         return any(instance.app == application.id for instance in found), missing
@@ -161,10 +161,10 @@ def operation(root: str, target: str, answer: Any, *, body: Body = Body.NONE, qu
 
 
 def empty(status: int, site: str) -> Reply:
-    """Return an answer of a site without a body."""
+    """Return an answer without a body, from a site."""
     return Reply(status, CIMultiDict(), b"", site)
 
 
 def _choice(question: Question) -> dict[str, str]:
-    """Return the parameters of a query that choose attributes: the one descriptor of a package is not filtered."""
+    """Return the parameters of a query that select attributes, without `filter`, because a package has a single descriptor."""
     return {name: value for name, value in question.query.items() if name != "filter"}

@@ -1,6 +1,6 @@
-"""The part of the life cycle that OpenStack has no object for: identifiers of instances without a server, and operations.
+"""Records of instances without a server, and of operations, for which OpenStack has no objects.
 
-A gateway keeps them in a file of its own, by project, and bounded.
+Each gateway keeps these records in a file of its own. Their number is bounded, for each project and in all.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from atoll.gateway.edge.problem import Problem
 from atoll.gateway.private_database import opened
 
 MOST_OF_PROJECT = 256
-"""Greatest number of identifiers of a project at one gateway; and of operations, of which the oldest are forgotten."""
+"""Greatest number of instances without a server of one project at one gateway; also of operations, of which the oldest are deleted."""
 
 MOST = 16384
-"""Greatest number of identifiers at one gateway."""
+"""Greatest number of instances without a server at one gateway."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS identifier (id TEXT PRIMARY KEY, project TEXT NOT NULL, record TEXT NOT NULL);
@@ -54,7 +54,7 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class IdleInstance:
-    """An instance that has no server yet, or none any more.
+    """An instance without a server: it was created and not yet instantiated, or it was terminated.
 
     Attributes:
         id: the id of the instance.
@@ -82,8 +82,8 @@ class LifeOperation:
         server: the id of the server.
         kind: the kind.
         began_s: the Unix time of its beginning.
-        entered_s: the Unix time at which it has entered its state.
-        state: the state, as it was seen last.
+        entered_s: the Unix time at which it entered its state.
+        state: the last known state.
         parameters: the parameters of an instantiation in the standard's form.
     """
 
@@ -99,7 +99,7 @@ class LifeOperation:
 
 
 class Store:
-    """The identifiers and the operations of one gateway.
+    """The instances without a server, and the operations, of one gateway.
 
     Args:
         file: the SQLite file, in an existing directory.
@@ -116,14 +116,14 @@ class Store:
         self._database.close()
 
     def add(self, identifier: IdleInstance, *, bounded: bool = True) -> None:
-        """Keep an identifier, or replace the one with its id.
+        """Store an instance without a server, unless one with the same id is stored already.
 
         Args:
-            identifier: the identifier.
-            bounded: whether the bounds hold; an instance whose server was deleted does not vanish because of them.
+            identifier: the instance.
+            bounded: whether the limits apply. They do not apply to an instance whose server was just deleted, which would be lost.
 
         Raises:
-            Problem: the project, or the gateway, has as many identifiers as are allowed.
+            Problem: the project or the gateway already has the greatest number of such instances.
         """
         (own,) = self._database.execute("SELECT count(*) FROM identifier WHERE project = ?", (identifier.project,)).fetchone()
         (count,) = self._database.execute("SELECT count(*) FROM identifier").fetchone()
@@ -133,21 +133,21 @@ class Store:
         self._database.execute(statement, (identifier.id, identifier.project, json.dumps(asdict(identifier))))
 
     def identifiers(self, project: str) -> list[IdleInstance]:
-        """Return the identifiers of a project."""
+        """Return the instances without a server of a project."""
         rows = self._database.execute("SELECT record FROM identifier WHERE project = ? ORDER BY id", (project,))
         return [IdleInstance(**json.loads(row[0])) for row in rows]
 
     def identifier(self, identifier: str, project: str) -> IdleInstance | None:
-        """Return the identifier of a project with an id; `None` if there is none."""
+        """Return the instance without a server of a project with an id; `None` if it does not exist."""
         row = self._database.execute("SELECT record FROM identifier WHERE id = ? AND project = ?", (identifier, project)).fetchone()
         return IdleInstance(**json.loads(row[0])) if row is not None else None
 
     def remove(self, identifier: str) -> None:
-        """Delete an identifier, if it exists."""
+        """Delete an instance without a server, if it exists."""
         self._database.execute("DELETE FROM identifier WHERE id = ?", (identifier,))
 
     def begin(self, operation: LifeOperation) -> None:
-        """Keep a new operation, and forget the oldest ones of the project."""
+        """Store a new operation, and delete the oldest ones of the project above the limit."""
         self._database.execute(
             "INSERT INTO operation (id, project, record) VALUES (?, ?, ?)", (operation.id, operation.project, json.dumps(asdict(operation)))
         )

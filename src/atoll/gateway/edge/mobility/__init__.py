@@ -2,7 +2,7 @@
 
 - `registrations`: an instance's registration, which is kept in its server's metadata;
 - `subscriptions`: the subscriptions of projects, in a file of the gateway;
-- `events`: hand-offs, told to all gateways, and queued for subscriptions;
+- `events`: changes of hand-offs, sent to the gateways of all sites, and queued for subscriptions;
 - `sockets`: the WebSockets over which clients receive notifications;
 - `api`: the requests of clients.
 """

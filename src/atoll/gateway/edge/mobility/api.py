@@ -1,7 +1,7 @@
-"""ETSI MEC 021, the application mobility service, below `/amsi/v1/`: an application learns of hand-offs of its instances, and rules them.
+"""ETSI MEC 021, the application mobility service, below `/amsi/v1/`: applications are notified of hand-offs, and can forbid or delay them.
 
-A registration is metadata of the instance's server, read and written with the caller's token. Hand-offs themselves are begun by users, and
-ask the registration of their server (`registrations.consent`).
+A registration is metadata of the instance's server, read and written with the caller's token. Users begin hand-offs. When one begins, the
+gateway checks whether the registration of the server allows it (`registrations.consent`).
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class ApplicationMobility:
         clock: Unix time.
 
     Attributes:
-        events: the hand-offs of which clients are told.
+        events: the changes of hand-offs of which clients are notified.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class ApplicationMobility:
         )
 
     async def stop(self) -> None:
-        """Close the WebSockets and the file."""
+        """Close the WebSockets, and stop sending events to other sites."""
         await self._sockets.stop()
         await self.events.stop()
 
@@ -163,7 +163,7 @@ class ApplicationMobility:
         return dict(server["metadata"])
 
     async def _write(self, question: Question, registration: Registration, before: dict[str, Any]) -> None:
-        """Keep a registration in the metadata of its server, instead of the one that is there.
+        """Write a registration into the metadata of its server, in place of the earlier one.
 
         Raises:
             Problem: Nova refuses the change.
@@ -186,7 +186,7 @@ class ApplicationMobility:
 
         Raises:
             Problem: Nova refuses the list.
-            Unreachable: no complete list can be had, and the operator wants complete ones.
+            Unreachable: a site did not answer, and the operator has chosen `lists: strict`.
         """
         listed = await self._services.list(question, "compute", "/v2.1/servers/detail", "servers")
         found: list[tuple[AppInstance, Registration]] = []
@@ -213,7 +213,7 @@ class ApplicationMobility:
         return self._listed(found, question, missing)
 
     def _order(self, site: str, ready: list[AppInstance]) -> list[AppInstance]:
-        """Return instances, those at sites near to a given one first."""
+        """Return instances, sorted by the distance of their sites from a given site."""
         places = {name: place for place, name in enumerate(self._zones.by_distance(site, {each.site for each in ready}))}
         return sorted(ready, key=lambda instance: (places[instance.site], instance.id))
 

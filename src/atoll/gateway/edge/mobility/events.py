@@ -1,8 +1,8 @@
-"""Hand-offs as events: told to the gateways of all sites, and queued for the subscriptions of the server's project.
+"""Changes of hand-offs as events, which are sent to the gateways of all sites, and queued for the subscriptions of the server's project.
 
-Events are hints, of which some may be lost: an event that a site does not get, and those of a gateway that stops. A client that needs the
-truth asks Nova for the server. A member site could invent events; they name a project's servers, and are delivered only to subscribers to
-whom Nova shows the server.
+Events are hints, and may be lost: a site that can't be reached does not get them, and a gateway that stops loses its queues. A client that
+needs the true state asks Nova for the server. A member site could invent events, but they are delivered only to subscribers to whom Nova
+shows the server.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from atoll.gateway.sites import Sites
 LOG = logging.getLogger(__name__)
 
 PATH = "/atoll/mobility-events"
-"""Path at the peer port by which another gateway tells of a hand-off."""
+"""Path at the peer port to which other gateways send events."""
 
 MOST_QUEUED = 32
 """Greatest number of events that wait for a client of a subscription; the oldest are dropped."""
@@ -38,10 +38,10 @@ MOST_BYTES = 1024
 """Greatest number of bytes of an event."""
 
 MOST_UNDER_WAY = 64
-"""Greatest number of events that are being told to other sites; further ones are told to nobody else."""
+"""Greatest number of events that are being sent to other sites at the same time; further events stay at this site."""
 
 AT_ONCE = 8
-"""Number of sites that are told at the same time."""
+"""Number of sites to which one event is sent at the same time."""
 
 _TOLD_S = 5.0
 
@@ -70,7 +70,7 @@ class MobilityEvent:
 
 
 class Events:
-    """The events that one gateway has told or been told.
+    """The events that one gateway sends to others and receives from them.
 
     Args:
         sites: sends events to other gateways.
@@ -94,7 +94,7 @@ class Events:
         application.router.add_post(PATH, self._told)
 
     def publish(self, event: MobilityEvent) -> None:
-        """Queue an event of this site, and tell other sites soon; a failure here does not concern the hand-off."""
+        """Queue an event of this site, and begin to send it to other sites; a failure has no effect on the hand-off."""
         try:
             self._offer(event)
         except sqlite3.Error:
@@ -107,7 +107,7 @@ class Events:
         task.add_done_callback(self._telling.discard)
 
     def queue(self, subscription: str) -> deque[tuple[float, MobilityEvent]]:
-        """Return the events, and their Unix times, that wait for the client of a subscription."""
+        """Return the events that wait for the client of a subscription, each with its Unix time."""
         return self._queues.setdefault(subscription, deque(maxlen=MOST_QUEUED))
 
     def arrival(self, subscription: str) -> asyncio.Event:
@@ -115,12 +115,12 @@ class Events:
         return self._changed.setdefault(subscription, asyncio.Event())
 
     def forget(self, subscription: str) -> None:
-        """Forget the events of a subscription that was deleted."""
+        """Drop the events of a subscription that was deleted."""
         self._queues.pop(subscription, None)
         self._changed.pop(subscription, None)
 
     async def stop(self) -> None:
-        """Stop telling other sites."""
+        """Stop sending events to other sites."""
         for task in self._telling:
             task.cancel()
         await asyncio.gather(*self._telling, return_exceptions=True)
@@ -157,6 +157,6 @@ class Events:
 
 
 def _concerns(subscription: Subscription, event: MobilityEvent) -> bool:
-    """Return whether a subscription wants an event; the devices are compared once the registration is read."""
+    """Return whether an event matches a subscription by status and instance; the devices are compared later, with the registration."""
     criteria = subscription.criteria
     return event.status in criteria.mobility_status and criteria.app_instance_id in {None, event.server}

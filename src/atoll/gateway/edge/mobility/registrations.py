@@ -1,7 +1,7 @@
 """Registrations of application instances for mobility, kept in the metadata of their servers.
 
-So a registration has the rights of its server, is known at every site, goes with the server when that is handed off, and ends with it. The
-owner of a server writes its metadata: a registration decides about hand-offs of this server alone.
+So Nova's rights for the server apply to its registration. Every site can read the registration, and it moves and ends with the server. The
+owner of a server writes its metadata, and a registration affects only hand-offs of this server.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from atoll.gateway.edge.etsi import Strict, parsed, validated
 from atoll.gateway.edge.problem import Problem, invalid
 
 REGISTERED = "atoll_mobility"
-"""Key in a server's metadata: the time for which the instance is registered."""
+"""Key in a server's metadata: the time for which the instance is registered, and the time of the end, as JSON."""
 
 DEVICE = "atoll_mobility_device_"
-"""Prefix of keys in a server's metadata: a number follows. The value is a device that the instance serves."""
+"""Prefix of keys in a server's metadata, followed by a number. The value is a device that the instance serves."""
 
 MOST_DEVICES = 16
-"""Greatest number of devices of a registration: each takes one of a server's metadata."""
+"""Greatest number of devices of a registration; each needs one item of the server's metadata."""
 
 MOST_BYTES = 16 << 10
 """Greatest number of bytes of a body."""
@@ -34,7 +34,7 @@ NOT_ALLOWED, WITH_CONFIRMATION, WITHOUT_CONFIRMATION = 1, 2, 3
 """The levels of mobility."""
 
 TRANSFERRED = 1
-"""The state of a device whose context the application has transferred, which confirms a hand-off."""
+"""The value of `context_transfer_state` by which the application confirms a hand-off."""
 
 
 class Level(Strict):
@@ -75,12 +75,12 @@ class _Time(Strict):
 
 
 class Consent(Enum):
-    """The answer of a registration to a hand-off of its instance.
+    """The application's consent to a hand-off of its instance, by the registration.
 
     Attributes:
         GIVEN: the server may be handed off.
-        AWAITED: the application must confirm first, by the context transfer states of devices.
-        REFUSED: the application lets the server not be moved.
+        AWAITED: the application must confirm first, by `context_transfer_state` of its devices.
+        REFUSED: the application forbids hand-offs.
     """
 
     GIVEN = "given"
@@ -95,8 +95,8 @@ class Registration:
     Attributes:
         instance: the id of the instance, which is the registration's too.
         devices: the devices that the instance serves.
-        expiry_s: the seconds for which it was registered; 0 for ever.
-        until_s: the Unix time of its end; 0 for never.
+        expiry_s: the seconds for which it was registered; 0 means no limit.
+        until_s: the Unix time of its end; 0 means that it does not end.
     """
 
     instance: str
@@ -129,7 +129,7 @@ def wanted(body: bytes, now_s: float, instance: str = "") -> Registration:
         instance: the instance that the path names; empty for a new registration.
 
     Raises:
-        Problem: the body is not as the standard says, or registers something else than an instance.
+        Problem: the body does not conform to the standard, or does not register an instance.
     """
     found: _Wanted = parsed(body, "RegistrationInfo", TypeAdapter(_Wanted))
     consumer = found.service_consumer_id
@@ -150,7 +150,7 @@ def wanted(body: bytes, now_s: float, instance: str = "") -> Registration:
 
 
 def registration_of(instance: str, metadata: Mapping[str, Any], now_s: float) -> Registration | None:
-    """Return the registration in a server's metadata; `None` if there is none, or it has ended, or somebody has damaged it.
+    """Return the registration in a server's metadata; `None` if the metadata has no registration, or an expired or malformed one.
 
     Args:
         instance: the id of the server.
@@ -174,7 +174,7 @@ def device_keys(metadata: Mapping[str, Any]) -> list[str]:
 
 
 def consent(metadata: Mapping[str, Any], now_s: float) -> Consent:
-    """Return whether the registration in a server's metadata lets the server be handed off.
+    """Return whether the registration in a server's metadata allows a hand-off of the server.
 
     Args:
         metadata: the server's metadata.
@@ -191,7 +191,7 @@ def consent(metadata: Mapping[str, Any], now_s: float) -> Consent:
 
 
 def after_move(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the metadata that a server has after a hand-off: the application's confirmation was for this one alone."""
+    """Return the metadata for a server after a hand-off, without the application's confirmation, which is valid for one hand-off."""
     kept = dict(metadata)
     for key in device_keys(metadata):
         try:
@@ -209,10 +209,10 @@ def _text(device: Device) -> str:
 
 
 def _device(text: Any) -> Device:
-    """Return the device in metadata.
+    """Return the device in a value of metadata.
 
     Raises:
-        Problem: somebody has damaged it.
+        Problem: the value is malformed, because a user has changed it.
     """
     fields = _loaded(text)
     if not isinstance(fields, list) or len(fields) != 3:
@@ -226,10 +226,10 @@ def _device(text: Any) -> Device:
 
 
 def _loaded(text: Any) -> Any:
-    """Return the JSON in metadata.
+    """Return the data in a JSON value of metadata; `None` if there is no value.
 
     Raises:
-        Problem: there is none.
+        Problem: the value is not JSON.
     """
     try:
         return orjson.loads(text) if isinstance(text, str) else None

@@ -1,7 +1,7 @@
 """The WebSockets over which clients receive the notifications of their subscriptions.
 
-The token with which a client has opened a WebSocket is checked again before each notification, and every minute. The server and its
-registration are read with this token, so a notification tells nothing that Nova would not show to the client.
+The gateway checks the token with which a client has opened a WebSocket again before it sends notifications, and every minute. It reads the
+server and its registration with this token, so a notification contains nothing that Nova would not show to the client.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SEND_S = 10.0
 """Seconds within which a client must accept a notification."""
 
 MOST_BYTES = 1024
-"""Greatest number of bytes of a client's message; a client has nothing to send."""
+"""Greatest number of bytes of a client's message; clients need not send any message."""
 
 
 class Sockets:
@@ -62,7 +62,7 @@ class Sockets:
         self._stopping = False
 
     async def serve(self, request: web.BaseRequest, question: Question, identifier: str) -> web.StreamResponse:
-        """Open the WebSocket of a subscription, and send notifications until it closes. It replaces an earlier one of the subscription.
+        """Open the WebSocket of a subscription, close an earlier one of this subscription, and send notifications until the new one closes.
 
         Raises:
             Problem: the handshake is malformed.
@@ -104,7 +104,7 @@ class Sockets:
         await asyncio.gather(*map(self.end, tuple(self._open)))
 
     async def _send(self, socket: web.WebSocketResponse, question: Question, identifier: str, ended: asyncio.Event) -> None:
-        """Send notifications until the client, the gateway, the token or the subscription ends."""
+        """Send notifications until the client leaves, the gateway stops, the token is no longer valid, or the subscription ends."""
         with suppress(ConnectionError, TimeoutError, RuntimeError):  # the client has gone
             code, why = await self._notify(socket, question, identifier, ended)
             async with asyncio.timeout(SEND_S):
@@ -145,7 +145,7 @@ class Sockets:
             await socket.send_json(body)
 
     async def _valid(self, question: Question) -> bool:
-        """Return whether the client's token is valid still, and for the same project; True if Keystone does not answer now."""
+        """Return whether the client's token is still valid and of the same project; True if Keystone does not answer now."""
         try:
             return (await confirm(self._sites, question.token, question.request_id)).project == question.caller.project
         except Unreachable:
@@ -156,7 +156,7 @@ class Sockets:
     async def _notification(
         self, question: Question, subscription: Subscription, event: MobilityEvent, at_s: float
     ) -> dict[str, Any] | None:
-        """Return the notification of an event; `None` if it concerns no instance that the client sees, or none of the devices."""
+        """Return the notification of an event; `None` if the client may not see the instance, or no device matches the subscription."""
         try:
             server = await self._services.show(question, "compute", f"/v2.1/servers/{segment(event.server)}", "server")
         except (Problem, Unreachable):
@@ -188,7 +188,7 @@ class Sockets:
 
 
 def addresses(instance: AppInstance) -> list[dict[str, Any]]:
-    """Return the communication interfaces of an instance: the addresses and the port of each interface that clients reach."""
+    """Return the communication interfaces of an instance: the addresses and the port of each interface that clients can reach."""
     return [
         {"ipAddresses": [{"host": host, "port": point["port"]} for host in (*instance.ipv4, *instance.ipv6)]}
         for _interface, point in instance.access_points()
@@ -196,7 +196,7 @@ def addresses(instance: AppInstance) -> list[dict[str, Any]]:
 
 
 async def _read(socket: web.WebSocketResponse, ended: asyncio.Event, arrival: asyncio.Event) -> None:
-    """Read a client's messages, which answers its pings, until the client closes the WebSocket or sends something."""
+    """Read from a WebSocket, which also answers the client's pings, until the client closes it or sends a message."""
     try:
         while (await socket.receive()).type in {WSMsgType.PING, WSMsgType.PONG}:
             pass
@@ -206,7 +206,7 @@ async def _read(socket: web.WebSocketResponse, ended: asyncio.Event, arrival: as
 
 
 def _devices(registration: Registration | None, subscription: Subscription) -> list[str]:
-    """Return the devices of a registration that a subscription concerns."""
+    """Return the devices of a registration that match a subscription."""
     wanted = subscription.criteria.associate_id
     devices = registration.devices if registration is not None else ()
     return [device.associate_id for device in devices if not wanted or device.associate_id in wanted]

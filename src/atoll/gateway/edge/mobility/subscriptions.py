@@ -47,12 +47,12 @@ class TimeStamp(Strict):
 
 
 class Criteria(Strict):
-    """The hand-offs that a subscription concerns.
+    """The hand-offs of which a subscription requests notifications.
 
     Attributes:
         app_instance_id: the instance; absent for all instances of the project.
         associate_id: the devices; empty for all.
-        mobility_status: the statuses; by default the beginning of a hand-off.
+        mobility_status: the statuses; by default only that of the beginning of a hand-off.
     """
 
     app_instance_id: str | None = None
@@ -91,8 +91,8 @@ class Subscription:
         id: its id.
         project: the project.
         criteria: see `Criteria`.
-        deadline: the time at which it ends; `None` for never.
-        test: whether the client wants a test notification when it opens the WebSocket.
+        deadline: the time at which it ends; `None` means that it does not end.
+        test: whether the gateway sends a test notification when the client opens the WebSocket.
     """
 
     id: str
@@ -123,7 +123,7 @@ def wanted(body: bytes, project: str, now_s: float, identifier: str = "") -> Sub
         identifier: the id of the subscription that is replaced; empty for a new one.
 
     Raises:
-        Problem: the body is not as the standard says, or asks for something that the gateway does not do.
+        Problem: the body does not conform to the standard, or requests an unsupported feature.
     """
     if ADJACENT in fields_of(body, KIND, ADJACENT):
         raise _unsupported(f"there is no {ADJACENT}: query adjacent_app_instances")
@@ -168,10 +168,10 @@ class Subscriptions:
         self._database.close()
 
     def put(self, subscription: Subscription) -> None:
-        """Keep a subscription, or replace the one with its id.
+        """Store a subscription, in place of an earlier one with the same id.
 
         Raises:
-            Problem: the project, or the gateway, has as many subscriptions as are allowed.
+            Problem: the project or the gateway already has the greatest number of subscriptions.
         """
         if self.get(subscription.id, subscription.project) is None:
             (count,) = self._database.execute("SELECT count(*) FROM subscription").fetchone()

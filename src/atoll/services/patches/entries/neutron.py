@@ -208,7 +208,7 @@ PATCHES = (
         "neutron",
         PatchKind.WRAPPER,
         ("neutron.db.segments_db.get_networks_segments", "sqlalchemy.event.listen"),
-        "ML2 reads the segments of a network once more after the network ([for upstream](../upstream/neutron-statements.md)).",
+        "After each load of a network, ML2 reads its segments a second time ([for upstream](../upstream/neutron-statements.md)).",
         f"{_MODULE}known_segments",
         f"{_TESTS}test_known_segments.py::test_answers_are_upstreams",
         f"{_TESTS}test_known_segments.py::test_upstream_reads_them_again",

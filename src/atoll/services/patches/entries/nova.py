@@ -223,7 +223,7 @@ PATCHES = (
             "nova.db.main.models.Instance.metadata.property._strategies",
             "oslo_db.sqlalchemy.update_match._pk_strategy_refetch",
         ),
-        "Each save of a server takes six statements, three of them for what is known ([for upstream](../upstream/nova-statements.md)).",
+        "Each save of a server takes six statements, three of them for known values ([for upstream](../upstream/nova-statements.md)).",
         f"{_MODULE}instance_saves",
         f"{_TESTS}test_instance_saves.py::test_a_save_reads_and_writes_only_what_is_unknown",
         f"{_TESTS}test_instance_saves.py::test_upstream_needs_six_statements",

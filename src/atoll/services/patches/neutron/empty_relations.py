@@ -32,7 +32,7 @@ MOSTLY_EMPTY = {
 
 
 def install() -> None:
-    """Have the relations loaded only for rows that have any; call this before the first statement of the process."""
+    """Load these relations only for rows that have any; call this before the first statement of the process."""
     configure_mappers()
     for path, keys in MOSTLY_EMPTY.items():
         module, _, name = path.partition(":")

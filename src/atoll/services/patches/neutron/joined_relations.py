@@ -1,9 +1,9 @@
-"""Relations of Neutron's models that have one row or a few for each row, read by the same statement as the row.
+"""Relations of Neutron's models that usually have a single row, read by the same statement as the row to which they belong.
 
 Neutron loads the segments of a network, the allocation pools of a subnet and the fixed IPs of a port by one statement each
-(`lazy='selectin'`). Nearly all networks, subnets and ports have exactly one of them, and few have more. So a join repeats few rows, and
-saves a statement for each load. Each model has one such relation, so joins do not multiply each other; those that Neutron joins already are
-entries of role-based access control.
+(`lazy='selectin'`). Nearly all networks, subnets and ports have exactly one such row, and few have more. So a join repeats few rows, and
+saves a statement for each load. Only one relation of each model is joined here, so these joins do not multiply each other. The relations
+that Neutron itself joins are entries of role-based access control.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FEW = {
 
 
 def install() -> None:
-    """Have the relations joined; call this before the first statement of the process."""
+    """Join these relations; call this before the first statement of the process."""
     configure_mappers()
     for path, key in FEW.items():
         module, _, name = path.partition(":")

@@ -1,9 +1,9 @@
 """Segments of networks that the current transaction has read already.
 
 After each load of a network, with its segments, ML2 asks for the segments by a statement of their own (`get_networks_segments` in
-neutron/db/segments_db.py), mostly in the same transaction. Here the segments are taken from the networks that the transaction's session
-holds. The session must hold all networks of the question with their segments, and must not have written any segment: drivers add segments
-by their network's id, so the collection of a network would lack them. Otherwise upstream's function reads them.
+neutron/db/segments_db.py), mostly in the same transaction. With this patch, the segments are taken from the network objects in the
+transaction's session. The session must hold all requested networks with their segments, and must not have written any segment: drivers add
+segments by their network's id, so the collection of the network object would lack them. Otherwise upstream's function reads the segments.
 """
 
 from __future__ import annotations

@@ -1,10 +1,11 @@
-"""Security groups and networks of new ports, read no further than Neutron uses them.
+"""Security groups and networks of new ports, of which only the columns and rows are read that Neutron uses.
 
 To check that a port's security groups belong to its project, Neutron loads the groups with all their rules, by four statements, and uses
-three columns. Here one statement reads these.
+three columns. With this patch, one statement reads these three columns.
 
-To set a port's DNS name, it loads the port's network and subnets, by seven statements. It uses them to decide what to publish, for a driver
-of an external DNS service. Without such a driver, which no site has unless its operator configures one, it uses nothing of them.
+To set a port's DNS name, Neutron loads the port's network and subnets, by seven statements. It uses them to decide which names a driver of
+an external DNS service publishes. A site has no such driver unless its operator configures one. Without a driver, Neutron does not use the
+network and the subnets, and this patch does not load them.
 """
 
 from __future__ import annotations

@@ -1,13 +1,13 @@
-"""Saves of servers that neither read nor write what is known.
+"""Saves of servers that do not read or write values which the object already knows.
 
 `Instance.save` (nova/objects/instance.py) takes six statements, and a boot saves its server six times. It writes the server's PCI requests
 although they are unchanged, reads the row with its metadata and system metadata, updates it by compare-and-swap, and reads its primary key
-again. Here three of the six are left out where they can tell or change nothing:
+again. This patch skips three of the six statements where they would read no new value and change none:
 
-* The PCI requests are written only if they differ from those that this object has read or written. Upstream also replaces what another
-  process wrote meanwhile, by what this object read before.
-* The metadata are read by a statement of their own only if the server has any; the statement that reads the row tells whether it has.
-* The primary key is that of the row which the same session has read by the same UUID.
+* The PCI requests are written only if they differ from those that this object has read or written. Upstream always writes them, and so
+  replaces newer requests of another process by those that this object read before.
+* The metadata are read by a statement of their own only if the server has metadata, which the statement that reads the row also reports.
+* The primary key is taken from the row that the same session has read by the same UUID.
 
 The comparison, its errors, and the values that the object has afterwards stay upstream's.
 """
@@ -30,7 +30,7 @@ PCI_REQUESTS = "pci_requests"
 
 
 class StoredInstance(Instance):
-    """A server that knows which PCI requests the database has for it."""
+    """A server that knows which PCI requests the database has stored for it."""
 
     _stored: str | None = None
     pci_requests: Any
@@ -58,7 +58,7 @@ class StoredInstance(Instance):
         self._stored = self.pci_requests.to_json() if self.obj_attr_is_set(PCI_REQUESTS) and self.pci_requests else None
 
     def save(self, *arguments: Any, **keywords: Any) -> None:
-        """Save the changes; the arguments, and the errors, are those of the class above."""
+        """Save the changes; arguments and errors are those of upstream's class."""
         try:
             super().save(*arguments, **keywords)
         except BaseException:
@@ -69,7 +69,7 @@ class StoredInstance(Instance):
 
 
 def _load_metadata_if_any() -> None:
-    """Have the option `subqueryload` of servers' metadata, which Nova gives each query of servers, mean the strategy of `if_any_loader`."""
+    """Make `subqueryload` of servers' metadata, an option of each query of servers in Nova, use the strategy of `if_any_loader`."""
     configure_mappers()
     relation: Any = models.Instance.metadata.property
     relation._strategies[("lazy", "subquery"),] = relation._get_strategy((("lazy", LAZY),))

@@ -1,12 +1,12 @@
 """Limits of quota, read once in each check.
 
-A boot checks the quota of servers twice: the API before it accepts the request, and the conductor after it has created the server, because
-other requests may have been accepted meanwhile. Each check counts what the project uses, by one statement a cell. It reads the limits by
-eight: those of the user and the defaults twice, and those of the project and the user also from tables in the cell's database, which Nova
-no longer writes.
+A boot checks the quota of servers twice: the API checks it before it accepts the request, and the conductor after it has created the
+server, because other requests may have been accepted in between. Each check counts the project's resources, by one statement for each cell.
+It reads the limits by eight statements: those of the user and the defaults twice, and those of the project and of the user also from tables
+in the cell's database, which Nova no longer writes.
 
-Here both checks stay, and each counts. But a check reads each limit once, and leaves out the tables in the cell's database if they were
-empty when they were first read, because nothing inserts into them.
+With this patch, both checks remain, and each counts the resources. But a check reads each limit only once. It skips the tables in the
+cell's database if they were empty when they were first read, because nothing inserts rows into them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from nova.objects.quotas import Quotas
 _READ: ContextVar[dict[Any, dict[str, Any]] | None] = ContextVar("limits that the current check has read", default=None)
 
 _EMPTY: set[tuple[Any, Any]] = set()
-"""The URLs of databases, each with a model whose table is empty there."""
+"""Pairs of a database's URL and a model whose table is empty in that database."""
 
 
 def _checking(upstream: Callable[..., Any]) -> Callable[..., Any]:
@@ -58,7 +58,7 @@ def _once(upstream: Any) -> Any:
 
 
 def _empty(context: Any, model: Any) -> bool:
-    """Return whether a table was empty at one of its readings, and is therefore empty now."""
+    """Return whether a table was empty when it was read before, and is therefore still empty."""
     table = (api.get_engine(context=context).url, model)
     if table not in _EMPTY:
         with api.get_context_manager(context).reader.using(context):
@@ -80,7 +80,7 @@ def _unless_empty(upstream: Callable[..., Any], model: Any, keys: tuple[str, ...
 
 
 def install() -> None:
-    """Have each check read limits once, and not from empty tables."""
+    """Make each check read limits once, and not from empty tables."""
     utils.check_num_instances_quota = _checking(utils.check_num_instances_quota)
     Quotas.get_all_by_project = _once(Quotas.get_all_by_project)
     Quotas.get_all_by_project_and_user = _once(Quotas.get_all_by_project_and_user)

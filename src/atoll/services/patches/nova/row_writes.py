@@ -1,10 +1,10 @@
 """Rows of new servers and of network information, written by fewer statements.
 
 With SQLite, Nova writes each value of a new server's system metadata by a statement of its own, because SQLite does not return the keys of
-many rows in their order. A boot has seven values, and nobody uses their keys. Here one statement writes all of them.
+many rows in their order. A boot has seven values, and no code uses their keys. With this patch, one statement writes all values.
 
-Each update of a server's network information is put into a savepoint, by two statements more, because another process may insert the same
-row. Here a row that exists is updated without one.
+Nova surrounds each update of a server's network information with a savepoint, which takes two more statements, because another process may
+insert the same row. With this patch, a row that exists is updated without a savepoint.
 """
 
 from __future__ import annotations

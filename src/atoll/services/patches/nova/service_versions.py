@@ -1,10 +1,10 @@
 """The oldest version of Nova's services in each cell, read again only after a service has changed.
 
 The API asks each cell for the oldest version of nova-compute before it accepts a boot, and the scheduler before it looks for a host. Nova
-does not cache the answers, because a service may be upgraded meanwhile, and another process would not learn of it. At a site, a single
-process writes the table of services: services of a compute site report through the conductor in it. So the answers are kept until this
-process creates or deletes a service, or changes one of the fields on which they depend. A report that a service is alive also writes these
-fields, with the values that they have already, and changes nothing.
+does not cache the answers, because another process may record an upgrade of a service. At a site, a single process writes the table of
+services: services of a compute site report through the conductor in this process. So the answers are kept until this process creates or
+deletes a service, or changes one of the fields on which they depend. A service's periodic report also writes these fields, but with the
+same values, so the answers stay valid.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FIELDS = ("binary", "deleted", "forced_down", "version")
 
 
 class Versions:
-    """The answers of one database, and the values that were last written into its services.
+    """The kept versions of one database, and the values that were last written into its services.
 
     Attributes:
         generation: the number of changes so far.
@@ -34,7 +34,7 @@ class Versions:
         self._written: dict[Any, dict[str, Any]] = {}
 
     def answer(self, binaries: frozenset[str]) -> dict[str, Any] | None:
-        """Return the kept oldest version of each of some services; `None` if it has to be read."""
+        """Return the kept oldest version of each of some services; `None` if the versions must be read."""
         found = self._answers.get(binaries)
         return None if found is None else dict(found)
 
@@ -65,7 +65,7 @@ class Versions:
             return bool(news)
 
     def failed(self, service: Any) -> None:
-        """Forget what was written into a service, because a write has failed."""
+        """Forget the values that were last written into a service, because a write has failed."""
         with self._lock:
             self._written.pop(service, None)
 

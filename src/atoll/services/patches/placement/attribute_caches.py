@@ -4,9 +4,9 @@ Each request of Placement has caches of its own of all traits and all resource c
 two tables three times. They change only when a client creates, renames or deletes a trait or a resource class. Placement then clears the
 cache of that request, after the commit.
 
-Here the caches of all requests share what was last read, and such a change makes all of them read again. Rows are read in a transaction of
-their own, which sees what was committed before, and are kept only if nothing was cleared meanwhile. Another process could change the
-tables unnoticed, so no other one may use the database.
+With this patch, the caches of all requests share the rows that were last read, and such a change makes all of them read again. Rows are
+read in a transaction of their own, which sees all earlier commits. They are kept only if no cache was cleared during the read. This process
+would not notice a change by another process, so no other process may use the database.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ class Kept:
         self.found: tuple[Any, Any, Any] | None = None
 
     def forget(self) -> None:
-        """Have the next request read the table."""
+        """Make the next request read the table."""
         with self._lock:
             self.generation += 1
             self.found = None
 
     def keep(self, found: tuple[Any, Any, Any], generation: int) -> None:
-        """Keep what was read, unless the table has changed since the reading began.
+        """Keep the rows that were read, unless the table has changed since the reading began.
 
         Args:
             found: the mappings.
@@ -49,20 +49,20 @@ class Kept:
 
 
 class Shared:
-    """The part of a cache that shares its rows with those of other requests; upstream's class is beside it."""
+    """A mix-in for upstream's caches, by which the caches of all requests share their rows."""
 
     _kept: Kept
     _all_cache: dict[str, Any]
 
     def clear(self) -> None:
-        """Forget the rows; those of other requests too, unless this is the beginning of a request."""
+        """Forget the rows, also those that other requests share, except at the beginning of a request."""
         if hasattr(self, "_all_cache"):
             self._kept.forget()
         upstream: Any = super()
         upstream.clear()
 
     def _refresh_from_db(self, _context: Any) -> None:
-        """Take the kept rows. Read the table if there are none, or if this cache already has rows, and lacks the one it was asked for."""
+        """Take the kept rows; read the table if there are none, or if this cache has rows but lacks the requested one."""
         mappings, kept = ("_id_cache", "_str_cache", "_all_cache"), self._kept
         found = kept.found
         if found is None or self._all_cache:
@@ -88,6 +88,6 @@ class TraitCache(Shared, attribute_cache.TraitCache):
 
 
 def install() -> None:
-    """Have the requests of this process share their caches. No other process may use the database."""
+    """Make the requests of this process share their caches. No other process may use the database."""
     attribute_cache.ResourceClassCache = ResourceClassCache
     attribute_cache.TraitCache = TraitCache

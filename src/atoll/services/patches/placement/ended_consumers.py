@@ -1,7 +1,7 @@
-"""Deletions of consumers without allocations, left out if there is no such consumer.
+"""The deletion of consumers without allocations, skipped if the list of consumers is empty.
 
-After each write of allocations, Placement deletes the consumers that the request left without any. If every consumer of the request has
-allocations, as in each boot, it still executes two statements, for an empty list.
+After each write of allocations, Placement deletes the consumers that the request left without allocations. If all consumers of the request
+have allocations, as in each boot, it still executes two statements, for an empty list.
 """
 
 from __future__ import annotations
@@ -23,5 +23,5 @@ def _if_any(upstream: Callable[[Any, Collection[str]], None]) -> Callable[[Any, 
 
 
 def install() -> None:
-    """Have Placement look for consumers without allocations only among some, not among none."""
+    """Make Placement look for consumers without allocations only if the list of consumers is not empty."""
     consumer.delete_consumers_if_no_allocations = _if_any(consumer.delete_consumers_if_no_allocations)

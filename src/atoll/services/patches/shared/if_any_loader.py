@@ -38,7 +38,7 @@ class IfAnyLoader(SelectInLoader):
             compile_state._append_dedupe_col_collection(self._column(adapter), collection)
 
     def create_row_processor(self, context: Any, *more: Any) -> None:
-        """Have each row whose relation is empty noted for `_load_for_path`, which runs once all rows are read.
+        """Note each row whose relation is empty, for `_load_for_path`, which runs after all rows have been read.
 
         Args:
             context: the context of the execution of a statement.
@@ -63,7 +63,7 @@ class IfAnyLoader(SelectInLoader):
         return adapter.columns[self._any] if adapter else self._any
 
     def _empty(self, context: Any) -> set[Any]:
-        """Return the set of the states, of one execution of a statement, whose relation is known to be empty."""
+        """Return the states, in one execution of a statement, whose relation is known to be empty."""
         found: set[Any] = context.attributes.setdefault((LAZY, self.parent_property), set())
         return found
 
@@ -84,7 +84,7 @@ class IfAnyLoader(SelectInLoader):
 
 
 def has_any(relation: Any) -> Any:
-    """Return the SQL expression that tells whether a row has any row of a relation.
+    """Return the SQL expression that is true if a relation of a row has any row.
 
     If an index begins with the column that refers to the row, the expression looks it up for each row. Otherwise it collects all values of
     the column once for each statement, because a look-up would read the whole table for each row.
