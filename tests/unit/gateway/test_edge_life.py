@@ -355,6 +355,24 @@ def test_site_that_was_cut_off_during_a_termination_may_have_the_server(tmp_path
     run(tmp_path, ROOT, test, prepare=with_application)
 
 
+def test_list_of_operations_asks_for_no_single_server(tmp_path: Path) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        running = [add_instance(cloud, "metz") for _ in range(3)]
+        for each in running:
+            assert (await ask("POST", f"{INSTANCES}/{each}/operate", STOP))[0] == 202
+            cloud["metz"].services.servers[each]["OS-EXT-STS:task_state"] = "powering-off"
+        asked: list[str] = []
+        for site in ("brest", "metz", "pau"):
+            cloud[site].services.refuse = lambda request: asked.append(request.path)
+        assert [each["operationState"] for each in (await ask("GET", DONE))[1]] == ["PROCESSING"] * 3
+        assert not [path for path in asked if any(each in path for each in running)]
+        cloud["metz"].services.servers[running[0]]["OS-EXT-STS:task_state"] = None
+        del cloud["metz"].services.servers[running[1]]
+        assert [each["operationState"] for each in (await ask("GET", DONE))[1]] == ["COMPLETED", "FAILED", "PROCESSING"]
+
+    run(tmp_path, ROOT, test, prepare=with_application)
+
+
 def test_guests_of_one_project_occupy_not_all_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(cloud: Cloud, ask: Ask) -> None:
         monkeypatch.setattr(operations, "MOST_OF_PROJECT", 1)

@@ -202,15 +202,8 @@ class LifeCycle:
         raise Problem(501, "there are no rules of a MEC platform for traffic and DNS: configure the project's networks by Neutron")
 
     async def _occurrences(self, question: Question) -> Reply:
-        shown = []
-        for each in self._store.operations(project_of(question)):
-            try:
-                seen = await self._work.seen(question, each)
-            except (Problem, Unreachable) as error:
-                if not undecided(error):
-                    raise
-                seen = each  # nobody can tell more while the server's site is away
-            shown.append(self._shown(seen))
+        seen = await self._work.seen_all(question, self._store.operations(project_of(question)))
+        shown = [self._shown(each) for each in seen]
         return json_reply(200, selected(shown, question.query, frozenset(("stateEnteredTime", "startTime", "_links"))), self._site)
 
     async def _occurrence(self, question: Question) -> Reply:

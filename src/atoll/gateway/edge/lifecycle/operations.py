@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -142,7 +142,50 @@ class Operations:
             return operation
         # Asked before Nova is: the server that Nova shows may be deleted, and no longer awaited, before the answer arrives.
         waiting = operation.server in self._waiting
-        state = _state(operation, await self._shown(question, operation.server), waiting=waiting)
+        return self._judged(operation, await self._shown(question, operation.server), waiting=waiting)
+
+    async def seen_all(self, question: Question, operations: Sequence[LifeOperation]) -> list[LifeOperation]:
+        """Return operations in their present states, as far as sites answer, from one list of servers.
+
+        Raises:
+            Problem: Nova refuses the list.
+        """
+        if all(each.state is not State.PROCESSING for each in operations):
+            return list(operations)
+        waiting = frozenset(self._waiting)
+        try:
+            listed = await self._services.list(question, "compute", "/v2.1/servers/detail", "servers")
+        except (Problem, Unreachable) as error:
+            if undecided(error):
+                return list(operations)
+            raise
+        servers = {str(server["id"]): server for server in listed.items}
+        found: list[LifeOperation] = []
+        for each in operations:
+            if each.state is State.PROCESSING and each.server in servers:
+                found.append(self._judged(each, servers[each.server], waiting=each.server in waiting))
+            elif each.state is State.PROCESSING and not listed.missing:
+                found.append(await self._seen_if_answered(question, each))  # a list may lack a server that moves
+            else:
+                found.append(each)
+        return found
+
+    async def _seen_if_answered(self, question: Question, operation: LifeOperation) -> LifeOperation:
+        """Return an operation in its present state, or as it was seen last if nobody can tell more now.
+
+        Raises:
+            Problem: Nova refuses to show the server.
+        """
+        try:
+            return await self.seen(question, operation)
+        except (Problem, Unreachable) as error:
+            if undecided(error):
+                return operation
+            raise
+
+    def _judged(self, operation: LifeOperation, server: Mapping[str, Any] | None, *, waiting: bool) -> LifeOperation:
+        """Return an operation in the state that its server shows, and record its end."""
+        state = _state(operation, server, waiting=waiting)
         return operation if state is State.PROCESSING else self._store.end(operation, state, self._clock())
 
     async def _shown(self, question: Question, server: str) -> dict[str, Any] | None:
@@ -179,7 +222,7 @@ class Operations:
             LOG.info("%s: the stopped server %s can't be deleted: %s", question.request_id, server, error)
 
 
-def _state(operation: LifeOperation, server: dict[str, Any] | None, *, waiting: bool) -> State:
+def _state(operation: LifeOperation, server: Mapping[str, Any] | None, *, waiting: bool) -> State:
     """Return the state of an operation.
 
     Args:
