@@ -21,6 +21,7 @@ from test_edge_packages import READER, add_reader
 
 from atoll.gateway.edge.front import Question
 from atoll.gateway.edge.instances import APP
+from atoll.gateway.edge.launcher import Launcher
 from atoll.gateway.edge.lifecycle import life_bodies, operations, store
 from atoll.gateway.edge.lifecycle.life import DESCRIPTION, INSTANCE
 from atoll.gateway.edge.problem import Problem
@@ -153,6 +154,9 @@ def test_site_that_does_not_answer_is_no_missing_instance(tmp_path: Path) -> Non
             assert (await ask(method, f"{INSTANCES}/{instance}{path}", body))[0] == 503
         assert len((await ask("GET", DONE))[1]) == 1
         assert cloud["pau"].services.servers == {}
+        fresh = await created(ask)
+        assert (await shown(ask, fresh))["instantiationState"] == "NOT_INSTANTIATED", "no site ever had a server of it"
+        assert (await ask("POST", f"{INSTANCES}/{fresh}/instantiate", at("pau")))[0] == 202
 
     run(tmp_path, ROOT, test, prepare=with_application)
 
@@ -276,6 +280,112 @@ def test_bounds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path, ROOT, test, prepare=with_application)
 
 
+def test_terminations_of_one_project_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        monkeypatch.setattr(store, "MOST_LEFT", 1)
+        first, second = add_instance(cloud, "brest"), add_instance(cloud, "brest")
+        assert (await ask("POST", f"{INSTANCES}/{first}/terminate", FORCEFUL))[0] == 202
+        assert (await ask("POST", f"{INSTANCES}/{second}/terminate", FORCEFUL))[1]["title"] == "QUOTA_EXCEEDED"
+        assert set(cloud["brest"].services.servers) == {second}
+        assert (await ask("DELETE", f"{INSTANCES}/{first}"))[0] == 204
+        assert (await ask("POST", f"{INSTANCES}/{second}/terminate", FORCEFUL))[0] == 202
+
+    run(tmp_path, ROOT, test, prepare=with_application)
+
+
+def test_another_project_takes_no_identifier(tmp_path: Path) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        instance = await created(ask)
+        one = f"{INSTANCES}/{instance}"
+        assert (await ask("POST", f"{one}/instantiate", at("metz")))[0] == 202
+        forged = add_instance(cloud, "brest", "p3", metadata={APP: DISK, INSTANCE: instance})
+        assert (await ask("POST", f"{one}/terminate", FORCEFUL, headers=OTHER))[0] == 202
+        assert forged not in cloud["brest"].services.servers
+        assert (await ask("POST", f"{one}/terminate", FORCEFUL))[0] == 202
+        assert (await ask("DELETE", one, headers=OTHER))[0] == 204
+        assert (await shown(ask, instance))["instantiationState"] == "NOT_INSTANTIATED"
+
+    run(tmp_path, ROOT, test, prepare=with_application)
+
+
+def test_deletion_waits_for_an_instantiation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        one = f"{INSTANCES}/{await created(ask)}"
+        begun, go, start = asyncio.Event(), asyncio.Event(), Launcher.start
+
+        async def slow(*given: Any) -> str:
+            begun.set()
+            await go.wait()
+            return await start(*given)
+
+        monkeypatch.setattr(Launcher, "start", slow)
+        starting = asyncio.create_task(ask("POST", f"{one}/instantiate", at("metz")))
+        await begun.wait()
+        deleting = asyncio.create_task(ask("DELETE", one))
+        await asyncio.wait({deleting}, timeout=0.2)
+        go.set()
+        assert (await starting)[0] == 202
+        assert (await deleting)[1]["detail"] == "the instance is instantiated: terminate it first"
+
+    run(tmp_path, ROOT, test, prepare=with_application)
+
+
+def test_site_that_was_cut_off_during_a_termination_may_have_the_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        monkeypatch.setattr(operations, "LOOK_S", 0.01)
+        instance = await created(ask)
+        one = f"{INSTANCES}/{instance}"
+        await ask("POST", f"{one}/instantiate", at("metz"))
+        (server,) = cloud["metz"].services.servers.values()
+        server["OS-EXT-STS:task_state"] = "powering-off"
+        _status, _body, began = await ask("POST", f"{one}/terminate", graceful(600))
+        cloud.set_state("metz", "unreachable")
+        assert (await ask("POST", f"{one}/instantiate", at("pau")))[0] == 503
+        assert cloud["pau"].services.servers == {}
+        await asyncio.sleep(0.05)
+        cloud.set_state("metz", "alive")
+        server["OS-EXT-STS:task_state"] = None
+        async with asyncio.timeout(20):
+            while cloud["metz"].services.servers:
+                await asyncio.sleep(0.01)
+        assert (await occurrence(ask, began))["operationState"] == "COMPLETED", "a short cut ends no wait"
+        cloud.set_state("metz", "unreachable")
+        assert (await ask("POST", f"{one}/instantiate", at("pau")))[0] == 202, "the deletion was accepted"
+
+    run(tmp_path, ROOT, test, prepare=with_application)
+
+
+def test_list_of_operations_asks_for_no_single_server(tmp_path: Path) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        running = [add_instance(cloud, "metz") for _ in range(3)]
+        for each in running:
+            assert (await ask("POST", f"{INSTANCES}/{each}/operate", STOP))[0] == 202
+            cloud["metz"].services.servers[each]["OS-EXT-STS:task_state"] = "powering-off"
+        asked: list[str] = []
+        for site in ("brest", "metz", "pau"):
+            cloud[site].services.refuse = lambda request: asked.append(request.path)
+        assert [each["operationState"] for each in (await ask("GET", DONE))[1]] == ["PROCESSING"] * 3
+        assert not [path for path in asked if any(each in path for each in running)]
+        cloud["metz"].services.servers[running[0]]["OS-EXT-STS:task_state"] = None
+        del cloud["metz"].services.servers[running[1]]
+        assert [each["operationState"] for each in (await ask("GET", DONE))[1]] == ["COMPLETED", "FAILED", "PROCESSING"]
+
+    run(tmp_path, ROOT, test, prepare=with_application)
+
+
+def test_guests_of_one_project_occupy_not_all_waits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        monkeypatch.setattr(operations, "MOST_OF_PROJECT", 1)
+        mine, more, other = add_instance(cloud, "metz"), add_instance(cloud, "metz"), add_instance(cloud, "metz", "p3")
+        for server, headers, expected in ((mine, OWN, 202), (more, OWN, 429), (other, OTHER, 202)):
+            cloud["metz"].services.servers[server]["OS-EXT-STS:task_state"] = "powering-off"
+            assert (await ask("POST", f"{INSTANCES}/{server}/terminate", graceful(600), headers=headers))[0] == expected
+        assert cloud["metz"].services.servers[more]["status"] == "ACTIVE"
+        assert (await shown(ask, more))["instantiationState"] == "INSTANTIATED"
+
+    run(tmp_path, ROOT, test, prepare=with_application)
+
+
 ERRORS: tuple[tuple[int, str, dict[str, Any]], ...] = (
     (400, "INVALID_ARGUMENT", {"body": {}}),
     (400, "INVALID_ARGUMENT", {"body": creation(more=1)}),
@@ -383,3 +493,10 @@ def test_any_value_is_accepted_or_refused(value: Any) -> None:
     ):
         with suppress(Problem):
             parse(json.dumps({name: inner}).encode())
+
+
+@pytest.mark.parametrize("site", [[], {}, 1])
+def test_site_is_a_text(site: Any) -> None:
+    body = {"InstantiateAppRequest": {"selectedMECHostInfo": [{"hostName": "a", "hostId": {"site": site}}]}}
+    with pytest.raises(Problem):
+        life_bodies.site_of(json.dumps(body).encode(), ["a"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +21,13 @@ from test_edge_optimal import FLAVORS, LARGE, SMALL
 from atoll.gateway.door.limits import Limits
 from atoll.gateway.edge import zone_owner
 from atoll.gateway.edge.applications import MANIFEST, PACKAGE
+from atoll.gateway.edge.front import Question
 from atoll.gateway.edge.instances import APP, APP_PORT, APP_PROVIDER
 from atoll.gateway.edge.launcher import NETWORK
 from atoll.gateway.edge.manifest import parse, stored
 from atoll.gateway.edge.problem import Problem
 from atoll.gateway.request.call import Call, Reply, to_gateway
+from atoll.gateway.request.target import Refused
 from atoll.identifiers import edge_zone
 
 ROOT = "/edge-application-management/v0.1alpha1"
@@ -243,6 +246,42 @@ def test_other_gateway_starts_instances_with_the_rights_of_its_client_alone(tmp_
         assert len(cloud["pau"].services.servers) == (status == 202)
 
     run(tmp_path, ROOT, test, prepare=prepare)
+
+
+def test_zones_gateway_that_lies_or_is_busy_gets_an_error_of_the_standard(tmp_path: Path) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        await submitted(ask)
+        users: list[str] = []
+
+        async def busy(question: Question) -> Reply:
+            users.append(question.user)
+            raise Refused(503, "compute already answers as many requests of this user as it may")
+
+        cloud["pau"].edge.owner._start = busy
+        status, body, _headers = await ask("POST", "/appinstances", wanted("pau"))
+        assert (status, body["message"]) == (503, "compute already answers as many requests of this user as it may")
+        assert users == ["u"], "it shares no turns with clients without a token"
+        sites, said = cloud["brest"].sites, wanted("pau") | {"status": "instantiating", "appProvider": "Forest_Watch"}
+        for answered, lie in ((499, {"message": "m", "code": "C"}), (202, said | {"appInstanceId": "\ud800"})):
+
+            async def sent(*_given: Any, answered: int = answered, lie: dict[str, Any] = lie) -> Reply:
+                return Reply(answered, CIMultiDict(), json.dumps(lie).encode(), "pau")
+
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(sites, "send", _only(zone_owner.PATH, sites.send, sent))
+                assert (await ask("POST", "/appinstances", wanted("pau")))[0] == 503
+
+    run(tmp_path, ROOT, test, prepare=prepare)
+
+
+def _only(path: str, send: Callable[..., Any], sent: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function that answers the requests for one path of other gateways by another function."""
+    wanted_path = to_gateway("POST", path).path
+
+    async def answer(site: str, call: Call, *rest: Any, **more: Any) -> Any:
+        return await (sent(site, call) if call.path == wanted_path else send(site, call, *rest, **more))
+
+    return answer
 
 
 def test_applications_and_instances_of_another_project_do_not_exist(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import uuid
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import aiohttp
 import pytest
@@ -27,7 +27,12 @@ from atoll.gateway.edge.mobility import events, sockets, subscriptions
 from atoll.gateway.edge.mobility.events import MobilityEvent
 from atoll.gateway.edge.mobility.registrations import DEVICE, REGISTERED, Consent, after_move, consent, registration_of, wanted
 from atoll.gateway.edge.problem import Problem
+from atoll.gateway.edge.user_services import UserServices
 from atoll.gateway.request.call import to_gateway
+from atoll.gateway.request.target import Refused
+
+if TYPE_CHECKING:
+    from atoll.gateway.sites import Sites
 
 ROOT = "/amsi/v1"
 READER = {"X-Auth-Token": "reader"}
@@ -199,6 +204,7 @@ def test_stranger_and_reader(tmp_path: Path) -> None:
             ("POST", SUBSCRIPTIONS, subscription()),
             ("PUT", watched, subscription()),
             ("DELETE", watched, None),
+            ("GET", f"{watched}/websocket", None),  # would end the WebSocket of another client, and take its notifications
         ):
             assert (await ask(method, target, body, headers=READER))[0] == 403, (method, target)
         assert (await ask("GET", one, headers=READER))[0] == 200
@@ -392,6 +398,82 @@ def test_end_of_a_websocket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     run(tmp_path, ROOT, test)
 
 
+def test_token_is_checked_before_each_notification(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        people, server = cloud["brest"].services.people, add_instance(cloud, "brest")
+        made = (await ask("POST", SUBSCRIPTIONS, subscription(filterCriteria=ALL)))[1]["MobilityProcedureSubscription"]
+        for status in (Status.TRIGGERED, Status.FAILED):
+            cloud["brest"].edge.mobility.events.publish(MobilityEvent(server, "p1", status))
+        people["temporary"] = people["member"]
+
+        async def read(_sockets: Any, _question: Any, _subscription: Any, event: MobilityEvent, _at_s: float) -> dict[str, Any]:
+            people.pop("temporary", None)
+            return {"mobilityStatus": event.status}
+
+        monkeypatch.setattr(sockets.Sockets, "_notification", read)
+        socket = await Watcher(cloud, ask).again(made, {"X-Auth-Token": "temporary"})
+        assert (await socket.receive_json())["MobilityProcedureNotification"] == {"mobilityStatus": 1}
+        second = await socket.receive()
+        assert (second.type, second.data) == (aiohttp.WSMsgType.CLOSE, 1008)
+
+    run(tmp_path, ROOT, test)
+
+
+def test_websocket_outlasts_a_service_that_is_busy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        server = add_instance(cloud, "brest")
+        await ask("POST", SERVICES, info(server, device()))
+        socket = await Watcher(cloud, ask).open(filterCriteria=ALL)
+        show, busy = UserServices.show, [True]
+
+        async def shown(*given: Any) -> Any:
+            if busy:
+                busy.clear()
+                raise Refused(503, "compute already answers as many requests of this user as it may")
+            return await show(*given)
+
+        monkeypatch.setattr(UserServices, "show", shown)
+        for status in (Status.TRIGGERED, Status.FAILED):
+            cloud["brest"].edge.mobility.events.publish(MobilityEvent(server, "p1", status))
+        assert (await notification(socket))["mobilityStatus"] == 3
+
+    run(tmp_path, ROOT, test)
+
+
+def test_deleted_subscription_leaves_no_queue(tmp_path: Path) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        socket, mobility = await Watcher(cloud, ask).open(), cloud["brest"].edge.mobility
+        (held,) = mobility._subscriptions.of("p1")
+        mobility._subscriptions.delete(held.id)
+        mobility.events.arrival(held.id).set()
+        assert await closed(socket) == 1000
+        async with asyncio.timeout(10):
+            while mobility.events._queues or mobility.events._changed:
+                await asyncio.sleep(0.01)
+
+    run(tmp_path, ROOT, test)
+
+
+def test_hand_offs_of_one_project_delay_no_others_events() -> None:
+    class Slow:
+        def reachable(self) -> list[str]:
+            return ["metz"]
+
+        async def send(self, *_given: Any) -> None:
+            await asyncio.Event().wait()
+
+    async def main() -> None:
+        told = events.Events(cast("Sites", Slow()), subscriptions.Subscriptions(":memory:"))
+        for _ in range(2 * events.MOST_UNDER_WAY):
+            told.publish(MobilityEvent(INSTANCE, "p1", Status.TRIGGERED))
+        assert len(told._telling) == events.MOST_OF_PROJECT < events.MOST_UNDER_WAY
+        told.publish(MobilityEvent(INSTANCE, "p3", Status.TRIGGERED))
+        assert len(told._telling) == events.MOST_OF_PROJECT + 1
+        await told.stop()
+
+    asyncio.run(main())
+
+
 def test_gateway_stops_with_open_websockets(tmp_path: Path) -> None:
     left: list[aiohttp.ClientWebSocketResponse] = []
 
@@ -410,6 +492,7 @@ def test_events_of_peers_are_checked(tmp_path: Path) -> None:
         await ask("GET", SUBSCRIPTIONS)
         event = {"server": str(uuid.uuid4()), "project": "p1", "status": 1}
         wrong = (event | {"server": "../x"}, event | {"status": 9}, event | {"project": 1}, event | {"more": 1}, [], {"server": 1})
+        wrong += (event | {"project": "\ud800"}, event | {"status": True}, event | {"status": 1.0})
         for body, status in ((event, 204), *((each, 400) for each in wrong)):
             call = to_gateway("POST", events.PATH, body=json.dumps(body).encode())
             assert (await cloud["metz"].sites.send("brest", call)).status == status, body

@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from hashlib import sha1
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from gateway_cloud import Cloud
@@ -19,6 +19,10 @@ from atoll.gateway.handoffs import copying, peer_api
 from atoll.gateway.handoffs.failures import HandoffRefused
 from atoll.gateway.handoffs.journal import Arrival, Arriving, Departure
 from atoll.gateway.request.call import Unreachable
+
+if TYPE_CHECKING:
+    from atoll.gateway.handoffs.files import HandoffFiles
+    from atoll.gateway.handoffs.peer_client import PeerClient
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-utils is not installed")
 
@@ -146,6 +150,19 @@ def test_overlay_of_another_site_is_refused(tmp_path):
         assert (answer.state, journal.arrival(HANDOFF).state) == (Arriving.REFUSED, Arriving.PREPARED)
 
     run(tmp_path, test)
+
+
+@pytest.mark.parametrize("said", [0, 3, -1, 11])
+def test_destination_that_takes_no_data_ends_the_transfer(tmp_path, said):
+    class Liar:
+        async def piece(self, *_given: Any) -> int:
+            return said
+
+    residue = tmp_path / "residue"
+    residue.write_bytes(bytes(10))
+    sender = copying.Copying(cast("HandoffFiles", None), cast("PeerClient", Liar()), tmp_path, tmp_path / "key.pem")
+    with pytest.raises(HandoffRefused):
+        asyncio.run(asyncio.wait_for(sender._send_file(Departure(HANDOFF, SERVER, "p1", "nice"), residue, 0.05), 10))
 
 
 async def _impatient(attempt: Callable[[], Any], *_more: Any) -> Any:

@@ -18,10 +18,12 @@ class ConfirmedCaller:
     Attributes:
         roles: the names of the roles in the token's project, domain or system; at least one.
         project: the id of the token's project; empty if the token belongs to a domain or the system.
+        user: the id of the token's user.
     """
 
     roles: frozenset[str]
     project: str = ""
+    user: str = ""
 
 
 def token_of(headers: Mapping[str, str]) -> str:
@@ -67,6 +69,7 @@ async def confirm(sites: Sites, token: str, request_id: str) -> ConfirmedCaller:
         told = reply.json()["token"]
         roles = frozenset(str(role["name"]) for role in told.get("roles", ()))
         project = str((told.get("project") or {}).get("id") or "")
+        user = str((told.get("user") or {}).get("id") or "")
         limited = "access_rules" in (told.get("application_credential") or {})
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Unreachable(sites.here, "Keystone's answer about a token is malformed") from error
@@ -74,4 +77,4 @@ async def confirm(sites: Sites, token: str, request_id: str) -> ConfirmedCaller:
         raise Problem(403, "the token is limited by access rules, which allow no edge discovery")
     if not roles:
         raise Problem(403, "the token has no role: expected one that is scoped to a project")
-    return ConfirmedCaller(roles, project)
+    return ConfirmedCaller(roles, project, user)

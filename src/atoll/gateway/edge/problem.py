@@ -79,6 +79,11 @@ def invalid(message: str) -> Problem:
     return Problem(400, message)
 
 
+def undecided(error: Exception) -> bool:
+    """Return whether an error leaves a service's decision open: the service or its site does not answer, fails, or is busy."""
+    return not isinstance(error, Problem) or error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+
+
 def of_service(reply: Reply) -> Problem:
     """Return the error for a service's refusal of a request that the gateway has sent with the caller's token."""
     message = error_text(reply) or f"HTTP {reply.status}"

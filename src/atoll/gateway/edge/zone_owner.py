@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 from aiohttp import web
 from multidict import CIMultiDict
@@ -22,10 +23,15 @@ from atoll.gateway.edge.problem import Problem
 from atoll.gateway.peer import peer_body
 from atoll.gateway.request import headers as heads
 from atoll.gateway.request.call import Reply, Unreachable, json_reply, to_gateway
+from atoll.gateway.request.paths import is_uuid
+from atoll.gateway.request.target import Refused
 from atoll.gateway.sites import Sites
 
 _FIELDS = ("name", "appId", "appInstanceId", "appProvider", "status", "edgeCloudZoneId")
 """The fields of the answer for a client about a new instance."""
+
+_STATUSES = frozenset(status.value for status in HTTPStatus if status >= HTTPStatus.BAD_REQUEST)
+"""The statuses that a refusal may have."""
 
 _CODE = re.compile(r"[A-Z_]{1,64}")
 
@@ -75,7 +81,7 @@ class ZoneOwner:
         reply = await self._sites.send(site, call, START_S)
         try:
             said = reply.json()
-            if reply.status == 202:
+            if reply.status == 202 and is_uuid(str(said["appInstanceId"])):
                 return json_reply(202, {name: str(said[name]) for name in _FIELDS}, self._sites.here)
             message, code = str(said["message"]), str(said["code"])
         except (ValueError, KeyError, TypeError) as error:
@@ -83,7 +89,7 @@ class ZoneOwner:
                 LOG.info("%s: %s can't start an instance itself: it is of an earlier version", question.request_id, site)
                 return None
             raise Unreachable(site, f"it answers {reply.status} about an instance of an application") from error
-        if not 400 <= reply.status < 600:
+        if reply.status not in _STATUSES:
             raise Unreachable(site, f"it answers {reply.status} about an instance of an application")
         raise Problem(reply.status, message, code if _CODE.fullmatch(code) else "")
 
@@ -94,9 +100,11 @@ class ZoneOwner:
         try:
             token = token_of(request.headers)
             caller = await confirm(self._sites, token, request_id)
-            reply = await self._start(Question(caller, token, "", request_id, None, request.headers, body=body))
+            reply = await self._start(Question(caller, token, caller.user, request_id, None, request.headers, body=body))
         except Problem as problem:
             reply = problem.reply(here)
+        except Refused as refused:
+            reply = Problem(refused.status, refused.message).reply(here)
         except Unreachable as error:
             reply = Problem(503, str(error)).reply(here)
         return web.Response(status=reply.status, headers=CIMultiDict(reply.headers), body=reply.body)

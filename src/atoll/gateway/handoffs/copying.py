@@ -116,13 +116,24 @@ class Copying:
         return str(self._instances / "_base")
 
     async def _send_file(self, departure: Departure, path: Path, patience_s: float) -> None:
-        """Send a residue piece by piece; after a cut, continue with the piece that the destination lacks."""
+        """Send a residue piece by piece; after a cut, continue with the piece that the destination lacks.
+
+        Raises:
+            HandoffRefused: the destination answers, and has taken nothing more for `patience_s`; else it could keep the server stopped.
+            Unreachable: the destination was unreachable for `patience_s`.
+        """
         size, offset, began = path.stat().st_size, 0, time.monotonic()
+        furthest, since = 0, began
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             while offset < size:
                 data = await asyncio.to_thread(os.pread, descriptor, PIECE, offset)
+                after = offset + len(data)
                 offset = await self._patient(partial(self._peers.piece, departure, offset, data), patience_s)
+                if offset == after > furthest:
+                    furthest, since = offset, time.monotonic()
+                elif not 0 <= offset <= size or time.monotonic() - since > patience_s:
+                    raise HandoffRefused(f"{departure.site} does not take the server's disk")
                 self._note(departure, length=size, sent=offset)
         finally:
             os.close(descriptor)

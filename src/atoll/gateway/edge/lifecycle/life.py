@@ -10,7 +10,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -24,7 +24,7 @@ from atoll.gateway.edge.lifecycle import life_bodies as bodies
 from atoll.gateway.edge.lifecycle.operations import GONE, Operations
 from atoll.gateway.edge.lifecycle.packages import empty, operation, refuse_subscription
 from atoll.gateway.edge.lifecycle.store import IdleInstance, LifeOperation, OperationKind, State, Store
-from atoll.gateway.edge.problem import Problem
+from atoll.gateway.edge.problem import Problem, undecided
 from atoll.gateway.edge.user_services import UserServices
 from atoll.gateway.options import Options
 from atoll.gateway.request.call import Reply, Unreachable, json_reply
@@ -146,11 +146,12 @@ class LifeCycle:
         return json_reply(200, {"AppInstanceInfo": shown}, self._site)
 
     async def _delete(self, question: Question) -> Reply:
-        found = await self._find(question)
-        if isinstance(found, _Found):
-            raise Problem(403, "the instance is instantiated: terminate it first")
-        project_of(question, writes=True)
-        self._store.remove(found.id)
+        async with self._turn(question):
+            found = await self._find(question)
+            if isinstance(found, _Found):
+                raise Problem(403, "the instance is instantiated: terminate it first")
+            project_of(question, writes=True)
+            self._store.remove(found)
         return empty(204, self._site)
 
     # Operations
@@ -158,15 +159,20 @@ class LifeCycle:
     async def _instantiate(self, question: Question) -> Reply:
         site = bodies.site_of(question.body, self._sites.everywhere())
         network_of(question)
-        lock = self._changing.setdefault((question.caller.project, question.names[0]), asyncio.Lock())
-        async with lock:
+        async with self._turn(question):
             found = await self._find(question)
             if isinstance(found, _Found):
                 raise Problem(403, "the instance is instantiated already")
             application = await self._applications.get(question, found.app)
             more = {INSTANCE: found.id} | ({DESCRIPTION: found.description} if found.description else {})
-            server = await self._launcher.start(question, found.name or application.manifest.name, application, site, more)
-            self._store.remove(found.id)
+            self._store.change(replace(found, site=site))
+            try:
+                server = await self._launcher.start(question, found.name or application.manifest.name, application, site, more)
+            except Problem as refused:
+                if not undecided(refused):
+                    self._store.change(found)
+                raise
+            self._store.remove(found)
             parameters = {"selectedMECHostInfo": [{"hostName": site, "hostId": {"site": site}}]}
             return self._accepted(self._work.begin(question, found.id, server, OperationKind.INSTANTIATE, parameters))
 
@@ -178,25 +184,26 @@ class LifeCycle:
 
     async def _terminate(self, question: Question) -> Reply:
         termination = bodies.termination_of(question.body)
-        found = await self._instance(question)
-        await self._work.terminate(question, found.instance.id, termination.wait_s)
-        description = str(found.server["metadata"].get(DESCRIPTION, ""))
-        left = IdleInstance(found.id, question.caller.project, found.instance.app, found.instance.server_name, description)
-        self._store.add(left, bounded=False)
-        return self._accepted(self._work.begin(question, found.id, found.instance.id, OperationKind.TERMINATE))
+        async with self._turn(question):
+            found = await self._instance(question)
+            instance, description = found.instance, str(found.server["metadata"].get(DESCRIPTION, ""))
+            left = IdleInstance(found.id, question.caller.project, instance.app, instance.server_name, description, instance.site)
+            new = self._store.add(left, terminated=True)  # before the server goes: a crash in between loses no instance
+            try:
+                await self._work.terminate(question, instance.id, termination.wait_s, left)
+            except Problem as refused:
+                if new and not undecided(refused):
+                    self._store.remove(left)
+                raise
+            return self._accepted(self._work.begin(question, found.id, instance.id, OperationKind.TERMINATE))
 
     async def _configure(self, question: Question) -> Reply:
         await self._find(question)
         raise Problem(501, "there are no rules of a MEC platform for traffic and DNS: configure the project's networks by Neutron")
 
     async def _occurrences(self, question: Question) -> Reply:
-        shown = []
-        for each in self._store.operations(project_of(question)):
-            try:
-                seen = await self._work.seen(question, each)
-            except Unreachable:
-                seen = each  # nobody can tell more while the server's site is away
-            shown.append(self._shown(seen))
+        seen = await self._work.seen_all(question, self._store.operations(project_of(question)))
+        shown = [self._shown(each) for each in seen]
         return json_reply(200, selected(shown, question.query, frozenset(("stateEnteredTime", "startTime", "_links"))), self._site)
 
     async def _occurrence(self, question: Question) -> Reply:
@@ -213,6 +220,10 @@ class LifeCycle:
 
     # Look-ups
 
+    def _turn(self, question: Question) -> asyncio.Lock:
+        """Return the lock of the instance that a path names: one request at a time creates or deletes its server, or deletes it."""
+        return self._changing.setdefault((question.caller.project, question.names[0]), asyncio.Lock())
+
     async def _find(self, question: Question) -> _Found | IdleInstance:
         """Return the instance that a path names.
 
@@ -221,18 +232,32 @@ class LifeCycle:
             Unreachable: a site that the request needs does not answer.
         """
         wanted, project = question.names[0], project_of(question)
+        identifier = self._store.identifier(wanted, project)
+        try:
+            if (held := await self._held(question, wanted)) is not None:
+                return held
+        except (Problem, Unreachable) as error:
+            if identifier is None or identifier.site or not undecided(error):
+                raise  # the site that does not answer may have the server
+        if identifier is not None:
+            return identifier
+        raise Problem(404, f"{_MISSING}; {self._site} knows instances without a server that were created or terminated here alone")
+
+    async def _held(self, question: Question, wanted: str) -> _Found | None:
+        """Return the instance with an id if it has a server; `None` if no site has one.
+
+        Raises:
+            Problem: Nova refuses the request.
+            Unreachable: a site does not answer.
+        """
         server = await self._services.show(question, "compute", f"/v2.1/servers/{segment(wanted)}", "server")
-        found = _found(server, project) if server is not None else None
+        found = _found(server, question.caller.project) if server is not None else None
         if found is not None and found.id == wanted:
             return found
         running, missing = await self._running(question)
-        if (held := next((each for each in running if each.id == wanted), None)) is not None:
-            return held
-        if (identifier := self._store.identifier(wanted, project)) is not None:
-            return identifier
-        if missing:
+        if (held := next((each for each in running if each.id == wanted), None)) is None and missing:
             raise Unreachable(missing.partition(",")[0], f"it may have the instance, and does not answer ({missing})")
-        raise Problem(404, f"{_MISSING}; {self._site} knows instances without a server that were created or terminated here alone")
+        return held
 
     async def _instance(self, question: Question) -> _Found:
         """Return the instance that a path names, if it has a server.

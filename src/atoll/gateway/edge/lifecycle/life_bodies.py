@@ -102,6 +102,8 @@ def site_of(body: bytes, sites: Iterable[str]) -> str:
     (host,) = found.selected_mec_host_info
     if host.host_id.keys() - {"site"}:
         raise invalid('selectedMECHostInfo.hostId is not understood: expected {"site": SITE}')
+    if not isinstance(host.host_id.get("site", ""), str):
+        raise invalid("selectedMECHostInfo.hostId.site is no text")
     names = {name for name in (host.host_id.get("site"), host.host_name) if name is not None}
     if len(names) != 1:
         raise invalid('selectedMECHostInfo names no site, or two: expected hostId {"site": SITE}')

@@ -17,11 +17,15 @@ from atoll.gateway.private_database import opened
 MOST_OF_PROJECT = 256
 """Greatest number of instances without a server of one project at one gateway; also of operations, of which the oldest are deleted."""
 
+MOST_LEFT = 1024
+"""Greatest number of identifiers of a project at one gateway after a termination, which leaves one. A further termination is refused: a
+tenant can give any server the metadata of an instance, and terminate it."""
+
 MOST = 16384
 """Greatest number of instances without a server at one gateway."""
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS identifier (id TEXT PRIMARY KEY, project TEXT NOT NULL, record TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS identifier (id TEXT NOT NULL, project TEXT NOT NULL, record TEXT NOT NULL, PRIMARY KEY (id, project));
 CREATE INDEX IF NOT EXISTS identifier_project ON identifier (project);
 CREATE TABLE IF NOT EXISTS operation (
     number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, project TEXT NOT NULL, record TEXT NOT NULL
@@ -62,6 +66,7 @@ class IdleInstance:
         app: the id of the application.
         name: the name; empty for that of the application.
         description: a text for people; empty for none.
+        site: the site that may have a server of it still, or already; empty if none has.
     """
 
     id: str
@@ -69,6 +74,7 @@ class IdleInstance:
     app: str
     name: str = ""
     description: str = ""
+    site: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,22 +121,29 @@ class Store:
         """Close the database file."""
         self._database.close()
 
-    def add(self, identifier: IdleInstance, *, bounded: bool = True) -> None:
-        """Store an instance without a server, unless one with the same id is stored already.
+    def add(self, identifier: IdleInstance, *, terminated: bool = False) -> bool:
+        """Store an instance without a server, or replace the project's one with its id; return whether it is new.
 
         Args:
             identifier: the instance.
-            bounded: whether the limits apply. They do not apply to an instance whose server was just deleted, which would be lost.
+            terminated: whether a termination leaves the instance; then the project has another bound, and the gateway none.
 
         Raises:
             Problem: the project or the gateway already has the greatest number of such instances.
         """
+        new = self.identifier(identifier.id, identifier.project) is None
         (own,) = self._database.execute("SELECT count(*) FROM identifier WHERE project = ?", (identifier.project,)).fetchone()
         (count,) = self._database.execute("SELECT count(*) FROM identifier").fetchone()
-        if bounded and (own >= MOST_OF_PROJECT or count >= MOST):
+        if new and (own >= MOST_LEFT if terminated else own >= MOST_OF_PROJECT or count >= MOST):
             raise Problem(429, f"there are {own} instances without a server at this site: delete one", "QUOTA_EXCEEDED")
-        statement = "INSERT INTO identifier VALUES (?, ?, ?) ON CONFLICT (id) DO NOTHING"
+        statement = "INSERT OR REPLACE INTO identifier VALUES (?, ?, ?)"
         self._database.execute(statement, (identifier.id, identifier.project, json.dumps(asdict(identifier))))
+        return new
+
+    def change(self, identifier: IdleInstance) -> None:
+        """Replace the project's identifier with the same id, if it exists."""
+        values = json.dumps(asdict(identifier)), identifier.id, identifier.project
+        self._database.execute("UPDATE identifier SET record = ? WHERE id = ? AND project = ?", values)
 
     def identifiers(self, project: str) -> list[IdleInstance]:
         """Return the instances without a server of a project."""
@@ -142,9 +155,9 @@ class Store:
         row = self._database.execute("SELECT record FROM identifier WHERE id = ? AND project = ?", (identifier, project)).fetchone()
         return IdleInstance(**json.loads(row[0])) if row is not None else None
 
-    def remove(self, identifier: str) -> None:
-        """Delete an instance without a server, if it exists."""
-        self._database.execute("DELETE FROM identifier WHERE id = ?", (identifier,))
+    def remove(self, identifier: IdleInstance) -> None:
+        """Delete an instance without a server of its project, if it exists."""
+        self._database.execute("DELETE FROM identifier WHERE id = ? AND project = ?", (identifier.id, identifier.project))
 
     def begin(self, operation: LifeOperation) -> None:
         """Store a new operation, and delete the oldest ones of the project above the limit."""

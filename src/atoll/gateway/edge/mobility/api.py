@@ -266,6 +266,7 @@ class ApplicationMobility:
         return self._empty()
 
     async def _listen(self, question: Question) -> Upgraded:
+        project_of(question, writes=True)  # it ends the WebSocket of another client, and takes the notifications
         return Upgraded(partial(self._sockets.serve, question=question, identifier=self._own(question).id))
 
     def _own(self, question: Question) -> Subscription:

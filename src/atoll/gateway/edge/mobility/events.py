@@ -40,6 +40,9 @@ MOST_BYTES = 1024
 MOST_UNDER_WAY = 64
 """Greatest number of events that are being sent to other sites at the same time; further events stay at this site."""
 
+MOST_OF_PROJECT = 16
+"""Greatest number of those that concern one project: a user can ask for a hand-off that needs confirmation as often as the user likes."""
+
 AT_ONCE = 8
 """Number of sites to which one event is sent at the same time."""
 
@@ -87,7 +90,7 @@ class Events:
         self._clock = clock
         self._queues: dict[str, deque[tuple[float, MobilityEvent]]] = {}
         self._changed: dict[str, asyncio.Event] = {}
-        self._telling: set[asyncio.Task[None]] = set()
+        self._telling: dict[asyncio.Task[None], str] = {}  # the project of each
 
     def attach(self, application: web.Application) -> None:
         """Add the handler of other gateways' events to the application of the peer port."""
@@ -99,12 +102,13 @@ class Events:
             self._offer(event)
         except sqlite3.Error:
             LOG.exception("the subscriptions can't be read: nobody at this site is told of a hand-off of server %s", event.server)
-        if len(self._telling) >= MOST_UNDER_WAY:
-            LOG.info("a hand-off of server %s is told to no other site: %d are being told already", event.server, MOST_UNDER_WAY)
+        own = sum(each == event.project for each in self._telling.values())
+        if len(self._telling) >= MOST_UNDER_WAY or own >= MOST_OF_PROJECT:
+            LOG.info("a hand-off of server %s is told to no other site: too many are being told already", event.server)
             return
         task = asyncio.get_running_loop().create_task(self._tell(event))
-        self._telling.add(task)
-        task.add_done_callback(self._telling.discard)
+        self._telling[task] = event.project
+        task.add_done_callback(lambda done: self._telling.pop(done, None))
 
     def queue(self, subscription: str) -> deque[tuple[float, MobilityEvent]]:
         """Return the events that wait for the client of a subscription, each with its Unix time."""
@@ -121,9 +125,10 @@ class Events:
 
     async def stop(self) -> None:
         """Stop sending events to other sites."""
-        for task in self._telling:
+        tasks = list(self._telling)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._telling, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _offer(self, event: MobilityEvent) -> None:
         now_s = self._clock()
@@ -147,7 +152,8 @@ class Events:
     async def _told(self, request: web.Request) -> web.StreamResponse:
         try:
             event = MobilityEvent(**json.loads(await peer_body(request, MOST_BYTES)))
-            valid = all(isinstance(each, str) for each in (event.server, event.project)) and event.status in tuple(Status)
+            valid = all(isinstance(each, str) and each.isprintable() for each in (event.server, event.project))
+            valid = valid and type(event.status) is int and event.status in tuple(Status)
         except (ValueError, TypeError, RecursionError):
             return web.Response(status=400)
         if not valid or not is_uuid(event.server):

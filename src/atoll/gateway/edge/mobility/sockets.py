@@ -89,6 +89,8 @@ class Sockets:
         finally:
             del self._open[identifier]
             closed.set()
+            if self._subscriptions.get(identifier, question.caller.project) is None:
+                self._events.forget(identifier)
         return socket
 
     async def end(self, identifier: str) -> None:
@@ -114,6 +116,7 @@ class Sockets:
         """Send notifications, and return the close code and the reason of the end."""
         first, queue, arrival = True, self._events.queue(identifier), self._events.arrival(identifier)
         while not ended.is_set():
+            arrival.clear()  # before anything is read, so that no change is missed
             subscription = self._subscriptions.get(identifier, question.caller.project)
             if subscription is None:
                 return 1000, "the subscription was deleted"
@@ -127,17 +130,16 @@ class Sockets:
             if first and subscription.test:
                 await self._write(socket, {"TestNotification": {"notificationType": "TestNotification", "_links": self._links(identifier)}})
             first = False
-            while queue and not ended.is_set():
+            if queue:
                 at_s, event = queue[0]
                 if (found := await self._notification(question, subscription, event, at_s)) is not None:
                     await self._write(socket, {"MobilityProcedureNotification": found})
                 if queue and queue[0] == (at_s, event):  # unless newer events have pushed it out meanwhile
                     queue.popleft()
-            arrival.clear()
+                continue
             wait_s = CHECK_S if subscription.deadline is None else min(CHECK_S, subscription.deadline.seconds - self._clock())
-            if not queue and not ended.is_set():
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(arrival.wait(), max(wait_s, 0.0))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(arrival.wait(), max(wait_s, 0.0))
         return 1001, "the gateway is stopping, or another client has opened this WebSocket"
 
     async def _write(self, socket: web.WebSocketResponse, body: Any) -> None:
@@ -159,7 +161,7 @@ class Sockets:
         """Return the notification of an event; `None` if the client may not see the instance, or no device matches the subscription."""
         try:
             server = await self._services.show(question, "compute", f"/v2.1/servers/{segment(event.server)}", "server")
-        except (Problem, Unreachable):
+        except (Problem, Unreachable, Refused):
             return None
         instance = instance_of(server, question.caller.project) if server is not None else None
         registration = registration_of(event.server, server["metadata"], self._clock()) if server is not None and instance else None
