@@ -90,11 +90,11 @@ def render(record: Record, land: Landscape) -> str:
 
 
 def _map_text(record: Record) -> str:
-    text = "12 by 12 km, the north above. "
+    text = "12 by 12 km; north is at the top. "
     if record.zones:
         text += f"Dashed: the area to evacuate in the first {record.zones[0]['minutes']} minutes of each fire. "
     if record.analysis:
-        text += f"Colours of heat: the part of {record.analysis['members']} simulations in which fire-1 reaches a place "
+        text += f"Red and orange: the share of {record.analysis['members']} simulations in which fire-1 reaches a place "
         text += f"within {record.analysis['minutes'] // 60} hours, by the heavy analysis."
     return text
 
@@ -171,7 +171,7 @@ def _map(record: Record, land: Landscape) -> str:
 def _legend() -> str:
     heat = [(colour, f"burns in {text}") for _, colour, text in HEAT]
     return page.legend(
-        [*FUELS.values(), *heat, ("#b3001b", "area to evacuate"), ("#0b6ea8", "way of the crew, masts"), ("#5a3fa0", "cameras")]
+        [*FUELS.values(), *heat, ("#b3001b", "area to evacuate"), ("#0b6ea8", "route of the crew, and masts"), ("#5a3fa0", "cameras")]
     )
 
 

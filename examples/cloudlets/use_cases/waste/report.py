@@ -67,9 +67,9 @@ def render(record: Record, city: list[Bin]) -> str:
     shown = [day for day in record.days if day["routes"]][-1:]
     title = f"Bins and routes of day {shown[0]['day'] + 1}, a {_weekday(shown[0]['day'])}" if shown else "Bins"
     left = page.section(
-        title, _map(city, shown), _legend(shown), page.paragraph("8 by 8 km, the north above. Colours: levels before the round.")
+        title, _map(city, shown), _legend(shown), page.paragraph("8 by 8 km; north is at the top. Colours: fill levels before the round.")
     )
-    right = "".join([page.section("Way of each day, km", _chart(record)), page.section("Against a fixed schedule", _comparison(record))])
+    right = "".join([page.section("Length of the routes of each day, km", _chart(record)), page.section("Against a fixed schedule", _comparison(record))])
     cloud = page.section("What the cloud did", page.paragraph(f"{record.title} {record.computing}"), page.steps(record.steps))
     about = (
         f"Simulated bins of seed {record.seed}, whose readings come by MQTT and are partly lost; the messages, plans and times are real."
@@ -128,7 +128,7 @@ def _chart(record: Record) -> str:
         bars.append(f'<rect x="{x:.1f}" y="{height - size:.1f}" width="{step - 6:.1f}" height="{size:.1f}" fill="#0b6ea8">{title}</rect>')
         bars.append(f'<text x="{middle:.1f}" y="{height - size - 5:.1f}" text-anchor="middle">{day["metres"] / 1000:.0f}</text>')
         bars.append(f'<text x="{middle:.1f}" y="{height + 16}" text-anchor="middle">{_weekday(day["day"])[:2]}</text>')
-    return f'<svg viewBox="0 0 {width} {height + 22}" role="img" aria-label="Way of each day">{"".join(bars)}</svg>'
+    return f'<svg viewBox="0 0 {width} {height + 22}" role="img" aria-label="Length of the routes of each day">{"".join(bars)}</svg>'
 
 
 def _comparison(record: Record) -> str:
@@ -136,7 +136,7 @@ def _comparison(record: Record) -> str:
         return page.paragraph("Not yet.")
     fixed, readings = record.outcome["fixed"], "readings of a full bin"
     rows = [
-        ("way, km", f"{record.metres() / 1000:.0f}", f"{fixed['metres'] / 1000:.0f}"),
+        ("length of routes, km", f"{record.metres() / 1000:.0f}", f"{fixed['metres'] / 1000:.0f}"),
         ("bins emptied", record.visits(), fixed["visits"]),
         (readings, record.outcome["over"], fixed["over"]),
         ("bins that had to wait for a day", sum(len(day["left"]) for day in record.days), "-"),
