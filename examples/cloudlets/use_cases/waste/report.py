@@ -69,7 +69,8 @@ def render(record: Record, city: list[Bin]) -> str:
     left = page.section(
         title, _map(city, shown), _legend(shown), page.paragraph("8 by 8 km; north is at the top. Colours: fill levels before the round.")
     )
-    right = "".join([page.section("Length of the routes of each day, km", _chart(record)), page.section("Against a fixed schedule", _comparison(record))])
+    lengths = page.section("Length of the routes of each day, km", _chart(record))
+    right = lengths + page.section("Against a fixed schedule", _comparison(record))
     cloud = page.section("What the cloud did", page.paragraph(f"{record.title} {record.computing}"), page.steps(record.steps))
     about = (
         f"Simulated bins of seed {record.seed}, whose readings come by MQTT and are partly lost; the messages, plans and times are real."
