@@ -1,6 +1,10 @@
 """Neutron's real API in an interpreter of its own, with the extension `given-id`."""
 
 from pathlib import Path
+from typing import Any
+
+import pytest
+from upstream import inside
 
 from atoll.services.neutron import service
 
@@ -138,3 +142,20 @@ API = (
     tell(found)
 """
 )
+
+
+def with_and_without(directories: pytest.TempPathFactory, program: str, more: str = "") -> dict[str, Any]:
+    """Return what a program tells with Atoll's patches ("ours") and without them ("upstream"); its variable `kind` is one of the two.
+
+    Args:
+        directories: makes the directory of each database.
+        program: the program, which begins with `START`.
+        more: further lines of the configuration.
+    """
+    found = {}
+    for kind in ("ours", "upstream"):
+        directory = directories.mktemp(kind)
+        configuration = directory / "neutron.conf"
+        configuration.write_text(CONFIGURATION.format(directory=directory, extensions=EXTENSIONS, plugin="revisions") + more)
+        found[kind] = inside(f'    kind = "{kind}"\n' + program, str(directory), str(configuration))
+    return found

@@ -1,8 +1,7 @@
 """Relations that Neutron's models join, in Neutron's real API over a database of its own."""
 
 import pytest
-from neutron_api import CONFIGURATION, EXTENSIONS, START
-from upstream import inside
+from neutron_api import START, with_and_without
 
 ASK = (
     START
@@ -94,12 +93,7 @@ ASK = (
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    found = {}
-    for kind in ("ours", "upstream"):
-        directory = tmp_path_factory.mktemp(kind)
-        (directory / "neutron.conf").write_text(CONFIGURATION.format(directory=directory, extensions=EXTENSIONS, plugin="revisions"))
-        found[kind] = inside(f'    kind = "{kind}"\n' + ASK, str(directory), str(directory / "neutron.conf"))
-    return found
+    return with_and_without(tmp_path_factory, ASK)
 
 
 def test_answers_are_the_same_with_fewer_statements(both):

@@ -1,8 +1,7 @@
 """Security groups and networks of new ports, in Neutron's real API over a database of its own."""
 
 import pytest
-from neutron_api import CONFIGURATION, EXTENSIONS, START
-from upstream import inside
+from neutron_api import START, with_and_without
 
 ASK = (
     START
@@ -129,13 +128,7 @@ extension_drivers = port_security,dns_domain_ports
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory):
-    found = {}
-    for kind in ("ours", "upstream"):
-        directory = tmp_path_factory.mktemp(kind)
-        text = CONFIGURATION.format(directory=directory, extensions=EXTENSIONS, plugin="revisions") + DRIVERS
-        (directory / "neutron.conf").write_text(text)
-        found[kind] = inside(f'    kind = "{kind}"\n' + ASK, str(directory), str(directory / "neutron.conf"))
-    return found
+    return with_and_without(tmp_path_factory, ASK, DRIVERS)
 
 
 COUNTS = ("count", "rules", "networks", "named, count")
