@@ -280,7 +280,7 @@ WHOLE = {
     ),
     "flavor": ({"flavors/f": FLAVOR_BODY}, {"networks": "none", "flavorRef": "f"}),
 }
-"""What lyon has, and the fields of a server that needs it."""
+"""The things that lyon has, and the fields of a server that needs them."""
 
 
 def made_at(here: Cloud) -> dict[str, Any]:
