@@ -35,6 +35,8 @@ class CrashOptions:
         seed: the seed of the random sample.
         only: a text that the names of the chosen points contain; empty for all points.
         again: the number of trials with a second death, during the recovery from the first, that follow each trial.
+        first: the number, from 1, of the first of the points that `only` leaves, so that a long experiment can be divided or continued.
+        last: the number of the last of these points; `None` means all points from the first.
     """
 
     workflows: tuple[str, ...]
@@ -42,6 +44,8 @@ class CrashOptions:
     seed: int = 0
     only: str = ""
     again: int = 0
+    first: int = 1
+    last: int | None = None
 
 
 def run(options: CrashOptions, work: Workspace) -> Iterator[Trial]:
@@ -109,7 +113,7 @@ def _second(tester: Tester, first: Trial, options: CrashOptions, say: Say) -> It
 def _chosen(quiet: Sequence[Trial], options: CrashOptions) -> list[tuple[str, Point]]:
     names = dict.fromkeys(trial.workflow for trial in quiet)
     found = [(name, point) for name in names for point in _points([each for each in quiet if each.workflow == name])]
-    found = [(name, point) for name, point in found if options.only in str(point)]
+    found = [(name, point) for name, point in found if options.only in str(point)][options.first - 1 : options.last]
     if not options.sample or options.sample >= len(found):
         return found
     indices = Random(options.seed).sample(range(len(found)), options.sample)
