@@ -93,11 +93,10 @@ def _forget_unmapped(admin: Any, _cells: list[Any], later: frozenset[str]) -> No
         uuid = mapping.instance_uuid
         if uuid in building or uuid in later:
             continue
-        _release(admin, uuid)
         specification = _specification(admin, uuid)
         if specification is not None:
             specification.destroy()
-        mapping.destroy()
+        mapping.destroy()  # this also releases the server's allocations: see `patches.nova.deleted_builds`
 
 
 def _count_deleted(admin: Any, cells: list[Any], _later: frozenset[str]) -> None:
@@ -138,12 +137,6 @@ def _specification(admin: Any, uuid: str) -> Any:
         return objects.RequestSpec.get_by_instance_uuid(admin, uuid)
     except exception.RequestSpecNotFound:
         return None
-
-
-def _release(admin: Any, uuid: str) -> None:
-    from nova.scheduler.client import report
-
-    report.report_client_singleton().delete_allocation_for_instance(admin, uuid, force=True)
 
 
 def _cut_short() -> Any:

@@ -19,11 +19,12 @@ CUT_SHORT = """
     from nova.scheduler import utils
     from nova.scheduler.client import report
     from oslo_utils import uuidutils
-    from atoll.services.patches.nova import failed_builds
+    from atoll.services.patches.nova import deleted_builds, failed_builds
     from atoll.services.nova.recovery import requests
     from atoll.services.nova.recovery.redelivery import Redelivery
 
-    failed_builds.install()  # as nova.py does, before requests are settled
+    failed_builds.install()  # as service.py does, before requests are recovered
+    deleted_builds.install()
     objects.register_all()
     root = Path(tempfile.mkdtemp())
     def url(name):
@@ -100,7 +101,7 @@ CUT_SHORT = """
     }
     redelivery = Redelivery(tuple(uuid.encode() for name, uuid in servers.items() if name.endswith("coming")))
     released = []
-    client = SimpleNamespace(delete_allocation_for_instance=lambda _context, uuid, force: released.append(uuid))
+    client = SimpleNamespace(delete_allocation_for_instance=lambda _context, uuid, force: released.append(uuid) or True)
 
     def settled():
         with mock.patch.object(report, "report_client_singleton", lambda: client), \\

@@ -19,19 +19,20 @@ DELETED = """
     admin = context.get_admin_context()
 
     class Placement:
-        def __init__(self, events, error=None):
-            self.events, self.error = events, error
+        def __init__(self, events, error=None, answer=True):
+            self.events, self.error, self.answer = events, error, answer
         def delete_allocation_for_instance(self, _context, uuid, force):
             self.events.append(f"release {uuid == UUID} {force}")
             if self.error:
                 raise self.error
+            return self.answer
 
     def mapping(cell):
         return instance_mapping.InstanceMapping(admin, instance_uuid=UUID, cell_mapping=cell)
 
-    def destroyed(cell=None, error=None):
+    def destroyed(cell=None, **placement):
         events = []
-        with mock.patch.object(report, "report_client_singleton", lambda: Placement(events, error)), \\
+        with mock.patch.object(report, "report_client_singleton", lambda: Placement(events, **placement)), \\
                 mock.patch.object(instance_mapping.InstanceMapping, "_destroy_in_db", lambda *_arguments: events.append("mapping")):
             mapping(cell).destroy()
         return events
@@ -61,6 +62,8 @@ DELETED = """
     found["ours"] = conducted()
     found["in a cell"] = destroyed(objects.CellMapping())
     found["placement fails"] = destroyed(error=OSError())
+    found["placement is away"] = destroyed(answer=None)
+    found["no allocation"] = destroyed(answer=False)
     tell(found)
 """
 
@@ -83,5 +86,11 @@ def test_a_server_in_a_cell_keeps_its_allocations(found):
     assert found["in a cell"] == ["mapping"]
 
 
-def test_the_mapping_is_deleted_even_if_placement_fails(found):
-    assert found["placement fails"] == ["release True True", "mapping"]
+@pytest.mark.parametrize("case", ["placement fails", "placement is away"])
+def test_the_mapping_stays_if_placement_does_not_release(found, case):
+    """The next start of Nova finds the mapping, and tries again (`services.nova.recovery.requests`)."""
+    assert found[case] == ["release True True"]
+
+
+def test_the_mapping_is_deleted_if_there_was_no_allocation(found):
+    assert found["no allocation"] == ["release True True", "mapping"]
