@@ -45,16 +45,32 @@ class _Range(click.ParamType[tuple[int, int | None]]):
 @click.option(
     "--points", type=_Range(), default="1-", metavar="FIRST-LAST", help="Test only the points with these numbers, such as 56-110 or 56-."
 )
+@click.option(
+    "--together",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Number of points of different processes to try in one trial.",
+)
 @json_option
 def crashes(  # noqa: PLR0913 - each is an option
-    *, as_json: bool, workflows: tuple[str, ...], sample: int, seed: int, only: str, again: int, points: tuple[int, int | None]
+    *,
+    as_json: bool,
+    workflows: tuple[str, ...],
+    sample: int,
+    seed: int,
+    only: str,
+    again: int,
+    points: tuple[int, int | None],
+    together: int,
 ) -> int:
     """Kill a process of a site at each point of a workflow, and check that it does no harm.
 
     Points are before and after each commit, each message sent or executed, each request sent or answered. The supervisor restarts the
     process, and the client repeats requests that were not acknowledged. The exit code is 1 if an acknowledged resource is lost,
     duplicated, orphaned or stays unfinished, or if a point that each run passes was never tried. With --json, each trial is one line
-    with a JSON object. All points of a workflow can take hours; --points divides such a run, or continues it after an interruption.
+    with a JSON object. All points of a workflow can take hours: --points divides such a run, or continues it after an interruption, and
+    with --together, a trial has several deaths; the points of a trial with violations are tried again one by one.
     """
     from atoll.bench.crashes.experiment import CrashOptions, run
     from atoll.bench.crashes.trial import untried
@@ -65,7 +81,7 @@ def crashes(  # noqa: PLR0913 - each is an option
     unknown = sorted(set(workflows) - set(NAMES))
     if unknown:
         raise click.BadParameter(f"expected some of {', '.join(NAMES)}, got {unknown[0]}", param_hint="--workflow")
-    options = CrashOptions(workflows or NAMES, sample, seed, only, again, *points)
+    options = CrashOptions(workflows or NAMES, sample, seed, only, again, *points, together)
     trials: list[Trial] = []
     with workspace(client_environment(os.environ), say) as work:
         for trial in run(options, work):

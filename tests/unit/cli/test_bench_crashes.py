@@ -24,8 +24,8 @@ def options(monkeypatch, tmp_path):
 def test_range_of_points(atoll, options):
     assert atoll("bench", "crashes", "--workflow", "boot", "--points", "56-110").code == 0
     assert atoll("bench", "crashes", "--workflow", "boot", "--points", "56-").code == 0
-    assert atoll("bench", "crashes", "--workflow", "boot").code == 0
-    assert options == [CrashOptions(("boot",), first=56, last=110), CrashOptions(("boot",), first=56), CrashOptions(("boot",))]
+    assert atoll("bench", "crashes", "--workflow", "boot", "--together", "3").code == 0
+    assert options == [CrashOptions(("boot",), first=56, last=110), CrashOptions(("boot",), first=56), CrashOptions(("boot",), together=3)]
 
 
 @pytest.mark.parametrize("wrong", ["0-5", "5-3", "5", "-5", "a-b", "1-2-3", ""])

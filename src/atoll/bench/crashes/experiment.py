@@ -37,6 +37,7 @@ class CrashOptions:
         again: the number of trials with a second death, during the recovery from the first, that follow each trial.
         first: the number, from 1, of the first of the points that `only` leaves, so that a long experiment can be divided or continued.
         last: the number of the last of these points; `None` means all points from the first.
+        together: the greatest number of points of different processes that are tried in one trial (`_groups`).
     """
 
     workflows: tuple[str, ...]
@@ -46,6 +47,7 @@ class CrashOptions:
     again: int = 0
     first: int = 1
     last: int | None = None
+    together: int = 1
 
 
 def run(options: CrashOptions, work: Workspace) -> Iterator[Trial]:
@@ -81,14 +83,43 @@ def _trials(tester: Tester, names: Sequence[str], options: CrashOptions, say: Sa
         quiet += (runs := [tester.trial(name, ()) for _ in range(QUIET)])
         say(f"{name}: {len(_points(runs))} points")
         yield from runs
-    for done, (name, point) in enumerate(planned := _chosen(quiet, options)):
-        steady = all(point in each.points for each in quiet if each.workflow == name)
-        trial = _repeated_trial(tester, name, point, TRIES if steady else 1)
-        wrong = f": {trial.violations[0].what}" if trial.violations else ""
-        say(f"{done + 1}/{len(planned)} {name}: {point}{'' if trial.deaths else ' (not reached)'}{wrong}")
-        yield trial
-        if trial.deaths and not trial.violations:
-            yield from _second(tester, trial, options, say)
+    planned = _chosen(quiet, options)
+    done = 0
+    for name, points in _groups(planned, options.together):
+        alone = points
+        if len(points) > 1:
+            yield (trial := tester.trial(name, points))
+            say(f"{done + len(points)}/{len(planned)} {name}: {', then '.join(map(str, points))}{_outcome(trial)}")
+            alone = points if trial.violations else points[trial.deaths :]
+        for point in alone:
+            steady = all(point in each.points for each in quiet if each.workflow == name)
+            yield (trial := _repeated_trial(tester, name, point, TRIES if steady else 1))
+            say(f"{done + points.index(point) + 1}/{len(planned)} {name}: {point}{_outcome(trial)}")
+            if trial.deaths and not trial.violations:
+                yield from _second(tester, trial, options, say)
+        done += len(points)
+
+
+def _outcome(trial: Trial) -> str:
+    reached = "" if trial.deaths == len(trial.planned) else f" ({trial.deaths} of {len(trial.planned)} reached)"
+    return reached + (f": {trial.violations[0].what}" if trial.violations else "")
+
+
+def _groups(planned: Sequence[tuple[str, Point]], size: int) -> Iterator[tuple[str, tuple[Point, ...]]]:
+    """Group points, each of another process of the same workflow, in the order in which they are reached.
+
+    A trial of a group has several deaths, so it takes less time than a trial for each point. After a trial with violations, each point is
+    tried alone, to find the one that caused them; so are points that were not reached, because a recovery can take another path.
+    """
+    left = list(planned)
+    while left:
+        name, first = left.pop(0)
+        group = {first.process: first}
+        for other in [each for each in left if each[0] == name]:
+            if len(group) < size and other[1].process not in group:
+                group[other[1].process] = other[1]
+                left.remove(other)
+        yield name, tuple(group.values())
 
 
 def _repeated_trial(tester: Tester, name: str, point: Point, tries: int) -> Trial:
@@ -105,8 +136,7 @@ def _second(tester: Tester, first: Trial, options: CrashOptions, say: Say) -> It
     after = [point for point in distinct(first.points) if point.life == 1]
     for point in Random(options.seed).sample(after, min(options.again, len(after))):
         trial = tester.trial(first.workflow, (*first.planned, point))
-        wrong = f": {trial.violations[0].what}" if trial.violations else ""
-        say(f"… and again at {point}{'' if trial.deaths > 1 else ' (not reached)'}{wrong}")
+        say(f"… and again at {point}{_outcome(trial)}")
         yield trial
 
 

@@ -1,4 +1,5 @@
 from contextlib import nullcontext
+from itertools import count
 
 import pytest
 
@@ -6,43 +7,81 @@ from atoll.bench.crashes import experiment
 from atoll.bench.crashes.experiment import CrashOptions, run
 from atoll.bench.crashes.point import Point
 from atoll.bench.crashes.trial import Trial
+from atoll.bench.faults.violation import Violation
 from atoll.bench.workspace import Workspace
-
-POINTS = tuple(Point("paris/nova", name, 1) for name in "abcde")
 
 
 class Site:
-    """Running sites whose processes pass the same points in each trial."""
+    """Running sites that pass the same points in each trial.
+
+    Attributes:
+        points: the points.
+        skipped: the names of the points that no process reaches after another process has died.
+        wrong: the names of the points at which a death is a violation.
+    """
+
+    points = tuple(Point("paris/nova", name, 1) for name in "abcde")
+    skipped = ""
+    wrong = ""
 
     def __init__(self, _site):
         pass
 
     def trial(self, workflow, deaths):
-        return Trial(workflow, deaths, len(deaths), (), (), POINTS)
+        reached = 0
+        while reached < len(deaths) and not (reached and deaths[reached].name in self.skipped):
+            reached += 1
+        violations = tuple(Violation("lost", each.name) for each in deaths[:reached] if each.name in self.wrong)
+        return Trial(workflow, deaths, reached, violations, (), self.points)
 
 
 @pytest.fixture
-def planned(monkeypatch, tmp_path):
-    """Return the function that runs the experiment and tells the points at which it killed a process."""
+def trials(monkeypatch, tmp_path):
+    """Return the function that runs the experiment and tells the points of each trial with a death: their names, one string for a trial."""
     monkeypatch.setattr(experiment, "trial_sites", lambda *_: nullcontext())
     monkeypatch.setattr(experiment, "_Tester", Site)
+    numbers = count()
 
-    def planned(**options):
-        (tmp_path / str(len(list(tmp_path.iterdir())))).mkdir()
-        work = Workspace(tmp_path / str(len(list(tmp_path.iterdir())) - 1), {}, lambda _line: None)
-        return [point.name for trial in run(CrashOptions(("boot",), **options), work) for point in trial.planned]
+    def trials(**options):
+        root = tmp_path / str(next(numbers))
+        root.mkdir()
+        done = run(CrashOptions(("boot",), **options), Workspace(root, {}, lambda _line: None))
+        return ["".join(point.name for point in trial.planned) for trial in done if trial.planned]
 
-    return planned
-
-
-def test_a_process_dies_at_each_point(planned):
-    assert planned() == list("abcde")
+    return trials
 
 
-def test_a_range_divides_the_points(planned):
-    assert planned(last=2) + planned(first=3) == list("abcde")
+@pytest.fixture
+def two_processes(monkeypatch):
+    monkeypatch.setattr(Site, "points", tuple(Point(f"paris/{'nova' if name in 'abc' else 'glance'}", name, 1) for name in "abcde"))
 
 
-def test_a_range_counts_the_points_that_the_text_leaves(planned):
-    assert planned(only="c", last=1) == ["c"]
-    assert planned(only="c", first=2) == []
+def test_a_process_dies_at_each_point(trials):
+    assert trials() == list("abcde")
+
+
+def test_a_range_divides_the_points(trials):
+    assert trials(last=2) + trials(first=3) == list("abcde")
+
+
+def test_a_range_counts_the_points_that_the_text_leaves(trials):
+    assert trials(only="c", last=1) == ["c"]
+    assert trials(only="c", first=2) == []
+
+
+def test_points_of_one_process_are_not_tried_together(trials):
+    assert trials(together=3) == list("abcde")
+
+
+def test_points_of_different_processes_are_tried_together(trials, two_processes):
+    assert trials(together=3) == ["ad", "be", "c"]
+
+
+def test_a_point_that_was_not_reached_together_is_tried_alone(trials, two_processes, monkeypatch):
+    monkeypatch.setattr(Site, "skipped", "d")
+    assert trials(together=2) == ["ad", "d", "be", "c"]
+
+
+def test_each_point_of_a_trial_with_violations_is_tried_alone(trials, two_processes, monkeypatch):
+    monkeypatch.setattr(Site, "wrong", "e")
+    assert trials(together=2) == ["ad", "be", "b", "e", "c"]
