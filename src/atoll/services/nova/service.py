@@ -370,13 +370,14 @@ def install_database(settings: Settings) -> None:
     """Install the patches with which Nova executes fewer statements; `install_hypervisor` must have been called."""
     if not settings.reduces_traffic:
         return
-    from atoll.services.patches.nova import instance_saves, quota_limits, row_writes, service_versions
+    from atoll.services.patches.nova import instance_saves, kept_rows, quota_limits, row_writes, service_versions
 
     instance_saves.install()
     row_writes.install()
     quota_limits.install()
     if settings.database("nova_cell1").startswith("sqlite:"):
         service_versions.install()
+        kept_rows.install()
 
 
 def _reduce_traffic() -> None:
