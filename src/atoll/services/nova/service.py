@@ -370,20 +370,39 @@ def install_database(settings: Settings) -> None:
     """Install the patches with which Nova executes fewer statements; `install_hypervisor` must have been called."""
     if not settings.reduces_traffic:
         return
-    from atoll.services.patches.nova import instance_saves, kept_rows, quota_limits, row_writes, service_versions
+    from atoll.services.patches.nova import (
+        action_records,
+        instance_saves,
+        kept_rows,
+        quota_limits,
+        row_writes,
+        service_versions,
+        system_metadata,
+    )
+
 
     instance_saves.install()
     row_writes.install()
+    action_records.install()
     quota_limits.install()
     if settings.database("nova_cell1").startswith("sqlite:"):
         service_versions.install()
         kept_rows.install()
+        system_metadata.install()
 
 
 def _reduce_traffic() -> None:
     """Install the patches that reduce the control traffic of Nova's parts."""
-    from atoll.services.patches.nova import expanded_ports, image_schema, list_batches, placement_claims, tracker_allocations
+    from atoll.services.patches.nova import (
+        build_disks,
+        expanded_ports,
+        image_schema,
+        list_batches,
+        placement_claims,
+        tracker_allocations,
+    )
 
+    build_disks.install()
     expanded_ports.install()
     image_schema.install()
     list_batches.install()
