@@ -1,9 +1,10 @@
 """Rows that change seldom, which Neutron reads again for each port.
 
-For a new port, Neutron reads the project's limits twice, the id of its default security group three times, the network's segments three
-times, and once each that the network exists and whether it has port security. Further statements look for rows that most sites do not have:
-agents, bindings to DHCP agents, port forwardings, policies of quality of service, and ports of DHCP servers and of distributed routers.
-With this patch, the answers are kept until this process writes one of the tables (`services/patches/shared/kept_reads.py`).
+For a new port, Neutron reads the project's limits twice, and the id of its default security group three times. It reads the network's
+segments three times, and once each that the network exists and whether it has port security. It reads the subnet and its pools twice.
+Further statements look for rows that most sites do not have: agents, bindings to DHCP agents, port forwardings, policies of quality of
+service, and ports of DHCP servers and of distributed routers. With this patch, the answers are kept until this process writes one of the
+tables (`services/patches/shared/kept_reads.py`).
 
 Of the second kind, only the answer that a table is empty is kept. Once it had a row, the statements are executed until the process ends.
 """
@@ -130,14 +131,18 @@ def _network(upstream: Function) -> Function:
         rights = (context.project_id, context.is_admin, context.is_service_role, context.has_global_access)
 
         def apart() -> Any:
-            other = Context.from_dict(context.to_dict())
-            other._is_service_role, other._has_global_access = context.is_service_role, context.has_global_access
+            other = Context(
+                user_id=context.user_id,
+                project_id=context.project_id,
+                is_admin=context.is_admin,
+                roles=list(context.roles),
+                is_service_role=context.is_service_role,
+                has_global_access=context.has_global_access,
+            )
             return upstream(self, other, network_id)
 
         with api.CONTEXT_READER.using(context):
-            return NETWORKS.answer(
-                (network_id, rights), lambda: upstream(self, context, network_id), apart, context.session, keep=lambda found: bool(found)
-            )
+            return NETWORKS.answer((network_id, rights), lambda: upstream(self, context, network_id), apart, context.session, keep=bool)
 
     return _network_exists
 
@@ -202,7 +207,11 @@ def _ipam_subnet(upstream: Any) -> Any:
     def load_by_neutron_subnet_id(cls: Any, context: Any, subnet_id: str) -> Any:
         with api.CONTEXT_READER.using(context):
             return POOLS.answer(
-                subnet_id, lambda: read(cls, context, subnet_id), lambda: read(cls, get_admin_context(), subnet_id), context.session, keep=bool
+                subnet_id,
+                lambda: read(cls, context, subnet_id),
+                lambda: read(cls, get_admin_context(), subnet_id),
+                context.session,
+                keep=bool,
             )
 
     return classmethod(load_by_neutron_subnet_id)
@@ -232,17 +241,19 @@ def _provisioning(upstream: Function) -> Function:
     return remove_provisioning_component
 
 
-def _objects(upstream: Function) -> Any:
+def _objects(upstream: Any) -> Any:
     """Wrap a class method that reads objects, most often from an empty table."""
+    read = upstream.__func__
 
     def get_objects(cls: Any, context: Any, _pager: Any = None, validate_filters: bool = True, **more: Any) -> Any:
         if cls.db_model in EMPTY and _is_empty(context, cls):
             if validate_filters:
                 cls.validate_filters(**{name: value for name, value in more.items() if name not in {"fields", "return_db_obj"}})
             return []
-        return upstream(context, _pager, validate_filters, **more)
+        return read(cls, context, _pager, validate_filters, **more)
 
-    return classmethod(get_objects)
+    made: Any = get_objects
+    return classmethod(made)
 
 
 def _policy(upstream: Any) -> Any:
@@ -255,7 +266,8 @@ def _policy(upstream: Any) -> Any:
             return None
         return read(cls, context, binding_cls, **of)
 
-    return classmethod(_get_object_policy)
+    made: Any = _get_object_policy
+    return classmethod(made)
 
 
 def _validation(upstream: Function) -> Function:
@@ -274,7 +286,7 @@ def _ports(upstream: Function) -> Function:
 
     @wraps(upstream)
     def get_ports(self: Any, context: Any, filters: Any = None, *arguments: Any, **keywords: Any) -> Any:
-        owners = (filters or {}).get("device_owner") or ()
+        owners: Any = (filters or {}).get("device_owner") or []
         if len(owners) == 1 and owners[0] in SELDOM_OWNED and not keywords and not any(arguments):
             owned = models_v2.Port.device_owner == owners[0]
             if _none(OWNERS, owners[0], context, lambda session: session.query(models_v2.Port.id).filter(owned)):

@@ -1,8 +1,8 @@
 """Rows that change seldom, which Nova reads again in each boot: limits, hosts' cells, aggregates, flavors, and default groups.
 
-A boot reads the limits of quota by six statements, the cell of its host by up to three, and the host's aggregates, its flavor and the
-existence of the project's group `default` by one each. With this patch, the answers are kept until this process writes one of these tables
-(`services/patches/shared/kept_reads.py`). The checks of the quota remain, and each of them counts the servers.
+A boot reads the limits of quota by six statements, and the cell of its host by up to three. It reads the host's aggregates, its flavor and
+the existence of the project's group `default` by one each. With this patch, the answers are kept until this process writes one of these
+tables (`services/patches/shared/kept_reads.py`). The checks of the quota remain, and each of them counts the servers.
 
 Another process inserts rows only into `host_mappings`: it registers the host of a new compute site. So the answer that a host has no
 mapping is not kept. The group `default` is a relic of Nova's own networks. Nova creates it with a project's first server, and deletes it

@@ -60,7 +60,11 @@ def _kept(kept: KeptReads, upstream: Read, copy: Callable[[Any], Any]) -> Read:
     def read(context: Any, *arguments: Any, **keywords: Any) -> Any:
         if _FRESH.get():
             return upstream(context, *arguments, **keywords)
-        key = (upstream.__qualname__, tuple(map(_hashable, arguments)), tuple((name, _hashable(keywords[name])) for name in sorted(keywords)))
+        key = (
+            upstream.__qualname__,
+            tuple(map(_hashable, arguments)),
+            tuple((name, _hashable(keywords[name])) for name in sorted(keywords)),
+        )
 
         def apart() -> Any:
             other = _apart(context)

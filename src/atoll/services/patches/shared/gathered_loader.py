@@ -1,9 +1,9 @@
 """A loader strategy of SQLAlchemy that reads a row and a collection of it by one statement, without repeating the row.
 
-A join would repeat the row for each row of the collection. So upstream reads the collection by a second statement (`subqueryload`). With this
-strategy, the statement that reads the row has one more column: the rows of the collection as one value, a JSON array that SQLite makes of
-them. The strategy makes of each element the object that SQLAlchemy would have made of the row. An object that the session holds already is
-taken as it is, as by any loader. Refreshed rows, and rows of statements without the column, are loaded by SQLAlchemy's own loader.
+A join would repeat the row for each row of the collection. So upstream reads the collection by a second statement (`subqueryload`). With
+this strategy, the statement that reads the row has one more column: the rows of the collection as one value, a JSON array that SQLite makes
+of them. The strategy makes of each element the object that SQLAlchemy would have made of the row. An object that the session holds already
+is taken as it is, as by any loader. Refreshed rows, and rows of statements without the column, are loaded by SQLAlchemy's own loader.
 """
 
 from __future__ import annotations
@@ -39,7 +39,8 @@ class GatheredLoader(IfAnyLoader):
             context: the context of the execution of a statement.
             more: SQLAlchemy's further arguments; the last are the result, the adapter of columns, and the functions that populate a row.
         """
-        SelectInLoader.create_row_processor(self, context, *more)
+        upstream: Any = SelectInLoader
+        upstream.create_row_processor(self, context, *more)
         *_, result, adapter, populators = more
         read = None if context.refresh_state else result._getter(self._column(adapter), False)
         if read is None:
@@ -69,7 +70,8 @@ class GatheredLoader(IfAnyLoader):
             else:
                 state.get_impl(self.key).set_committed_value(state, state.dict, self._objects(context.session, json.loads(text)))
         if left:
-            SelectInLoader._load_for_path(self, context, path, left, load_only, *more)
+            upstream: Any = SelectInLoader
+            upstream._load_for_path(self, context, path, left, load_only, *more)
 
     def _objects(self, session: Any, rows: list[list[Any]]) -> list[Any]:
         """Return the objects of rows; those that the session does not hold become persistent in it."""

@@ -140,7 +140,7 @@ def _contains(parameters: Any, values: frozenset[str]) -> bool:
     return isinstance(parameters, (dict, list, tuple)) and any(_contains(each, values) for each in items)
 
 
-def _note(connection: Any, _cursor: Any, statement: str, parameters: Any, _context: Any, _many: bool) -> None:  # noqa: PLR0913, PLR0917 - of the event
+def _note(connection: Any, _cursor: Any, statement: str, parameters: Any, *_more: Any) -> None:
     """Note that a connection is about to write."""
     if _READS.match(statement):
         return

@@ -103,7 +103,8 @@ READS = (
     def rolled_back():
         with api.get_context_manager(admin).writer.using(admin):
             instance = api._instance_get_by_uuid(admin, odd, columns_to_join=["system_metadata"])
-            api._instance_metadata_update_in_place(admin, instance, "system_metadata", models.InstanceSystemMetadata, {"only": "z", "b": "c"})
+            values = {"only": "z", "b": "c"}
+            api._instance_metadata_update_in_place(admin, instance, "system_metadata", models.InstanceSystemMetadata, values)
             admin.session.flush()
             raise ValueError
     found["rolled back"] = [attempt(rolled_back), stored(odd)]

@@ -5,22 +5,24 @@ from collections.abc import Iterator
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
-from sqlalchemy.orm import Session, declarative_base, mapped_column
+from sqlalchemy.orm import DeclarativeBase, Session, mapped_column
 from sqlalchemy.types import Integer, String
 
 from atoll.services.patches.shared import kept_reads
 from atoll.services.patches.shared.kept_reads import KeptReads
 
-Base = declarative_base()
+
+class Base(DeclarativeBase):
+    pass
 
 
-class Limit(Base):  # type: ignore[misc,valid-type]  # made by a function
+class Limit(Base):
     __tablename__ = "limits"
     id = mapped_column(Integer, primary_key=True)
     name = mapped_column(String)
 
 
-class Port(Base):  # type: ignore[misc,valid-type]
+class Port(Base):
     __tablename__ = "ports"
     id = mapped_column(Integer, primary_key=True)
     owner = mapped_column(String)

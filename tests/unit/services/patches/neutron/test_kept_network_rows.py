@@ -228,7 +228,8 @@ SELDOM = """
     told("unknown marker", "GET", f"/ports?device_owner=network:router_interface_distributed&limit=1&marker={uuid.UUID(int=7)}", admin)
 
     for turn in (1, 2):
-        told(f"no policy {turn}", "GET", f"/ports/{port(f'without a policy {turn}', network)}?fields=qos_policy_id&fields=qos_network_policy_id")
+        without = port(f"without a policy {turn}", network)
+        told(f"no policy {turn}", "GET", f"/ports/{without}?fields=qos_policy_id&fields=qos_network_policy_id")
     policy = make("qos/policies", "policy", admin, name="q")
     of_port = port("port with a policy", network, admin, qos_policy_id=policy)
     told("its policy", "GET", f"/ports/{of_port}?fields=qos_policy_id", admin)

@@ -145,8 +145,8 @@ CASES = (
         return told
 
     ask("no flavor", flavor)
-    flavors = [objects.Flavor(root, flavorid=name, name=f"f{name}", memory_mb=1, vcpus=1, root_gb=1, ephemeral_gb=0, swap=0, rxtx_factor=1.0,
-                              is_public=name == "1", disabled=False, extra_specs={"a": "b"}) for name in ("1", "2")]
+    flavors = [objects.Flavor(root, flavorid=name, name=f"f{name}", memory_mb=1, vcpus=1, root_gb=1, ephemeral_gb=0, swap=0,
+                              rxtx_factor=1.0, is_public=name == "1", disabled=False, extra_specs={"a": "b"}) for name in ("1", "2")]
     for each in flavors:
         each.create()
     ask("flavor", flavor)
@@ -200,7 +200,17 @@ CASES = (
 )
 
 KEPT = ("limits", "changed limits", "limits after a refusal", "limits after an abort", "deleted limits", "host", "host of a changed cell")
-KEPT += ("another host", "host, again", "no aggregate", "aggregate", "renamed zone", "no zone", "flavor", "changed flavor", "private, admin")
+KEPT += (
+    "another host",
+    "host, again",
+    "no aggregate",
+    "aggregate",
+    "renamed zone",
+    "no zone",
+    "flavor",
+    "changed flavor",
+    "private, admin",
+)
 KEPT += ("shared, owner", "group", "group of another")
 
 
