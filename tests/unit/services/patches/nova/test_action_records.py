@@ -94,7 +94,8 @@ RECORDS = (
         other = user("one")
         with api.get_context_manager(other).writer.using(other):
             Event.event_start(other, uuid, "rolled back")
-            Event.event_finish(other, uuid, "rolled back")
+            ended = Event.event_finish(other, uuid, "rolled back")
+            found["in one transaction"] = [ended.result, ended.finish_time is not None]
             raise ValueError
     found["rolled back"] = [attempt(fails), rows() == before]
     tell(found)
@@ -137,3 +138,4 @@ def test_what_is_recorded(ours):
     assert ours["recovery"] == ["done", "done"]
     assert ours["deleted action"] == ["InstanceActionNotFound"] * 2
     assert ours["rolled back"] == ["ValueError", True]
+    assert ours["in one transaction"] == ["Success", True]
