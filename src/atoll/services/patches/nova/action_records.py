@@ -31,7 +31,11 @@ def _update(context: Any, model: Any, row: Any, values: dict[str, Any]) -> Any:
     """Update the row that a query finds first, and return the row; `None` if the query finds none."""
     found = row.with_entities(model.id).limit(1).scalar_subquery()
     statement = update(model).where(model.id == found).values(values).returning(model)
-    return context.session.execute(statement, execution_options={"synchronize_session": False, "populate_existing": True}).scalars().one_or_none()
+    return (
+        context.session.execute(statement, execution_options={"synchronize_session": False, "populate_existing": True})
+        .scalars()
+        .one_or_none()
+    )
 
 
 def _touch(context: Any, values: dict[str, Any], **changes: Any) -> Any:
