@@ -67,7 +67,7 @@ def start(upstream: Write) -> Write:
         values["action_id"] = action["id"]
         event = models.InstanceActionEvent()
         event.update(values)
-        context.session.add(event)
+        event.save(context.session)
         return event
 
     return _transaction(action_event_start)
