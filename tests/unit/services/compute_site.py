@@ -303,7 +303,8 @@ LAB = (
         return compute._do_build_and_run_instance(user, instance, {}, None, {}, None, None, networks, None, disks, node="edge")
 
     def batched():
-        from atoll.services.patches.nova import batched_claims, batches, batching_manager, network_reads
+        from atoll.services.patches.nova import batched_claims, batches, batching_manager, build_disks, network_reads
+        build_disks.install()
         batched_claims.install()
         batches.install()
         network_reads.networks_of_build = lambda *_arguments: None

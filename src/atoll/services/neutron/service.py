@@ -312,6 +312,7 @@ def _reduce_statements(settings: Settings) -> None:
         default_group_lookup,
         empty_relations,
         joined_relations,
+        kept_rows,
         known_segments,
         object_pushes,
         port_details,
@@ -329,6 +330,7 @@ def _reduce_statements(settings: Settings) -> None:
         object_pushes.install()
     if settings.database("neutron").startswith("sqlite:"):
         quota_reservations.install()
+        kept_rows.install()
 
 
 def _add_tables(settings: Settings) -> None:

@@ -370,24 +370,23 @@ def install_database(settings: Settings) -> None:
     """Install the patches with which Nova executes fewer statements; `install_hypervisor` must have been called."""
     if not settings.reduces_traffic:
         return
-    from atoll.services.patches.nova import instance_saves, quota_limits, row_writes, service_versions
+    from atoll.services.patches.nova import action_records, instance_saves, quota_limits, row_writes
 
-    instance_saves.install()
-    row_writes.install()
-    quota_limits.install()
+    for patch in (instance_saves, row_writes, action_records, quota_limits):
+        patch.install()
     if settings.database("nova_cell1").startswith("sqlite:"):
-        service_versions.install()
+        from atoll.services.patches.nova import kept_rows, service_versions, system_metadata
+
+        for patch in (service_versions, kept_rows, system_metadata):
+            patch.install()
 
 
 def _reduce_traffic() -> None:
     """Install the patches that reduce the control traffic of Nova's parts."""
-    from atoll.services.patches.nova import expanded_ports, image_schema, list_batches, placement_claims, tracker_allocations
+    from atoll.services.patches.nova import build_disks, expanded_ports, image_schema, list_batches, placement_claims, tracker_allocations
 
-    expanded_ports.install()
-    image_schema.install()
-    list_batches.install()
-    placement_claims.install()
-    tracker_allocations.install()
+    for patch in (build_disks, expanded_ports, image_schema, list_batches, placement_claims, tracker_allocations):
+        patch.install()
 
 
 def identify(path: Path) -> None:

@@ -77,11 +77,12 @@ def run(child: Child) -> None:
 
 def _reduce_statements(settings: Settings) -> None:
     """Install the patches with which Placement executes fewer statements."""
-    from atoll.services.patches.placement import attribute_caches, ended_consumers
+    from atoll.services.patches.placement import attribute_caches, ended_consumers, kept_providers
 
     ended_consumers.install()
     if settings.database("placement").startswith("sqlite:"):
         attribute_caches.install()
+        kept_providers.install()
 
 
 SERVICE = Service("placement", __name__, configuration, listens=("placement",), needs=DATABASE_SERVERS)

@@ -14,7 +14,12 @@ BATCHES = [f"atoll.services.patches.nova.{name}" for name in ("batched_claims", 
 CONDUCTOR = ["atoll.services.patches.nova.conductor_batches"]
 PARTS = ["atoll.services.patches.nova.node_reports"]
 """Modules that another one installs."""
-DATABASE = [f"atoll.services.patches.nova.{name}" for name in ("instance_saves", "row_writes", "quota_limits", "service_versions")]
+ALONE = [f"atoll.services.patches.nova.{name}" for name in ("service_versions", "kept_rows", "system_metadata")]
+"""Modules for a database that only this process writes, or for SQLite."""
+DATABASE = [
+    *(f"atoll.services.patches.nova.{name}" for name in ("instance_saves", "row_writes", "action_records", "quota_limits")),
+    *ALONE,
+]
 NOVA = [module for module in PATCHED if module not in {*BATCHES, *CONDUCTOR, *PARTS, *DATABASE}]
 OTHERS = [f"atoll.services.patches.nova.{name}" for name in ("accepted_deletion", "console_log", "recovering_manager", "fake_hypervisor")]
 
@@ -58,6 +63,41 @@ def test_stock_leaves_out_what_reduces_traffic(traffic):
     assert database == (DATABASE if traffic == "reduced" else [])
 
 
-def test_versions_are_kept_only_where_no_other_process_writes_them():
+def test_rows_are_kept_only_where_no_other_process_writes_them():
     *_, database = installed("reduced", "postgresql+psycopg://server/nova_cell1")
-    assert database == [name for name in DATABASE if not name.endswith("service_versions")]
+    assert database == [name for name in DATABASE if name not in ALONE]
+
+
+KEEPERS = """
+    from importlib import import_module
+    from types import SimpleNamespace
+    from unittest import mock
+
+    name, url, modules = sys.argv[1], sys.argv[2], json.loads(sys.argv[3])
+    if name == "neutron":
+        import neutron.db.migration.models.head
+    called = []
+    for each in modules:
+        module = import_module(f"atoll.services.patches.{name}.{each}")
+        mock.patch.object(module, "install", side_effect=lambda each=each: called.append(each)).start()
+    settings = SimpleNamespace(database=lambda _name: url, network="ovs")
+    service = import_module(f"atoll.services.{name}.service")
+    service._reduce_statements(settings)
+    tell(called)
+"""
+
+KEPT = {
+    "neutron": (
+        *("empty_relations", "joined_relations", "known_segments", "subnet_revisions", "default_group_lookup", "port_details"),
+        *("quota_reservations", "kept_rows"),
+    ),
+    "placement": ("ended_consumers", "attribute_caches", "kept_providers"),
+}
+"""Modules of each service in the order of their installation; those that keep rows are the last two."""
+
+
+@pytest.mark.parametrize("service", KEPT)
+def test_neutron_and_placement_keep_rows_only_with_sqlite(service):
+    modules = list(KEPT[service])
+    assert inside(KEEPERS, service, "sqlite:///x", json.dumps(modules)) == modules
+    assert inside(KEEPERS, service, "postgresql+psycopg://server/x", json.dumps(modules)) == modules[:-2]

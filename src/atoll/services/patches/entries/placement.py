@@ -5,6 +5,7 @@ from __future__ import annotations
 from atoll.services.patches.patch import UNIT, Patch, PatchKind
 
 _TESTS = f"{UNIT}patches/placement/test_abandoned_consumers.py::"
+_KEPT = f"{UNIT}patches/placement/test_kept_providers.py::"
 _STATEMENTS = f"{UNIT}patches/placement/test_placement_statements.py::"
 
 PATCHES = (
@@ -49,5 +50,41 @@ PATCHES = (
         f"{_STATEMENTS}test_upstream_looks_for_consumers_among_none",
         traffic=True,
         sources={"placement/objects/consumer.py:delete_consumers_if_no_allocations": "f467d61c"},
+    ),
+    Patch(
+        "placement-kept-providers",
+        "openstack-placement",
+        PatchKind.WRAPPER,
+        (
+            "placement.objects.research_context._has_provider_trees",
+            "placement.objects.research_context._get_roots_with_traits",
+            "placement.objects.research_context.get_sharing_providers",
+            "placement.objects.research_context.provider_ids_from_uuid",
+            "placement.objects.trait.get_traits_by_provider_tree",
+            "placement.objects.allocation_candidate._provider_ids_from_root_ids",
+            "placement.objects.allocation_candidate.AllocationCandidates._get_by_requests",
+            "placement.objects.project._get_project_by_external_id",
+            "placement.objects.user._get_user_by_external_id",
+        ),
+        "Each boot reads the trees and traits of providers, and the keys of projects and users, which have not changed"
+        " ([for upstream](../upstream/nova-statements.md)).",
+        "atoll.services.patches.placement.kept_providers",
+        f"{_KEPT}test_candidates_are_upstreams_before_and_after_each_change",
+        f"{_KEPT}test_upstream_reads_it_in_each_request",
+        traffic=True,
+        sources={
+            "placement/objects/research_context.py:RequestWideSearchContext": "e97e1020",
+            "placement/objects/research_context.py:RequestGroupSearchContext": "723e3da9",
+            "placement/objects/research_context.py:_has_provider_trees": "d35de9b5",
+            "placement/objects/research_context.py:_get_roots_with_traits": "94be99d5",
+            "placement/objects/research_context.py:get_sharing_providers": "3b6ae4f8",
+            "placement/objects/research_context.py:provider_ids_from_uuid": "0ef200df",
+            "placement/objects/trait.py:get_traits_by_provider_tree": "65ca14eb",
+            "placement/objects/allocation_candidate.py:_provider_ids_from_root_ids": "e0660425",
+            "placement/objects/allocation_candidate.py:AllocationCandidates._get_by_requests": "51eef4ef",
+            "placement/objects/resource_provider.py:ResourceProvider.increment_generation": "281bc240",
+            "placement/objects/project.py:_get_project_by_external_id": "5ae553fd",
+            "placement/objects/user.py:_get_user_by_external_id": "7b501774",
+        },
     ),
 )

@@ -69,6 +69,42 @@ PATCHES = (
         sources={"sqlalchemy/orm/strategies.py:SelectInLoader": "5709e56a"},
     ),
     Patch(
+        "kept-reads",
+        "SQLAlchemy",
+        PatchKind.EVENT,
+        (
+            "sqlalchemy.engine.Engine",
+            "sqlalchemy.pool.Pool",
+        ),
+        "An answer from a table that changes seldom may be kept only until a statement of this process writes the table"
+        " ([for upstream](../upstream/nova-statements.md)).",
+        f"{_MODULE}kept_reads",
+        f"{_TESTS}test_kept_reads.py::test_each_kind_of_write_makes_it_read_again",
+        unprovable="SQLAlchemy's events are its extension point.",
+        traffic=True,
+        sources={
+            "sqlalchemy/pool/base.py:_ConnectionRecord.checkin": "dc2d190d",
+            "sqlalchemy/pool/base.py:_finalize_fairy": "cabf729d",
+            "sqlalchemy/orm/session.py:Session._autoflush": "40348f51",
+        },
+    ),
+    Patch(
+        "gathered-loader",
+        "SQLAlchemy",
+        PatchKind.PLUGIN,
+        ("sqlalchemy.orm.strategies.SelectInLoader",),
+        "SQLAlchemy reads a row and a collection of it by two statements, or repeats the row for each row of the collection"
+        " ([for upstream](../upstream/nova-statements.md)).",
+        f"{_MODULE}gathered_loader",
+        f"{UNIT}patches/nova/test_system_metadata.py::test_values_rows_and_objects_are_upstreams",
+        f"{UNIT}patches/nova/test_system_metadata.py::test_upstream_reads_them_by_a_statement",
+        traffic=True,
+        sources={
+            "sqlalchemy/orm/strategies.py:SelectInLoader": "5709e56a",
+            "sqlalchemy/orm/session.py:make_transient_to_detached": "446f5fc4",
+        },
+    ),
+    Patch(
         "process-cache",
         "oslo.cache",
         PatchKind.REPLACEMENT,

@@ -10,8 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import nova.service
-from nova.compute import manager, utils
-from nova.objects.block_device import BlockDeviceMappingList
+from nova.compute import manager
 from oslo_concurrency import lockutils
 
 from atoll.services.patches.nova import batched_claims, batches, network_reads
@@ -66,20 +65,12 @@ class BatchingManager(RecoveringManager):
     def _do_build_and_run_instance(self, context: Any, instance: Any, *arguments: Any, **keywords: Any) -> Any:
         """Build a server, with one batch for the whole build.
 
-        Its first message also reads the service and the claim, which each build needs. The request contains whether the server boots from a
-        volume, so the conductor is not asked.
+        Its first message also reads the service and the claim, which each build needs.
         """
         given = _BUILD.bind(self, context, instance, *arguments, **keywords).arguments
-        disks = given["block_device_mapping"]
-        if isinstance(disks, BlockDeviceMappingList):
-            self.rt.is_bfv[instance.uuid] = utils.is_volume_backed_instance(context, instance, disks)
         network_reads.networks_of_build(context, instance.uuid, given["requested_networks"])
-        try:
-            with batches.opened(instance.uuid, [self._service(context), batched_claims.claim(context, instance.uuid)]):
-                return super()._do_build_and_run_instance(context, instance, *arguments, **keywords)
-        finally:
-            if instance.uuid not in self.rt.tracked_instances:  # the tracker removes the entries of those instances itself
-                self.rt.is_bfv.pop(instance.uuid, None)
+        with batches.opened(instance.uuid, [self._service(context), batched_claims.claim(context, instance.uuid)]):
+            return super()._do_build_and_run_instance(context, instance, *arguments, **keywords)
 
     def _allocate_network_async(self, context: Any, instance: Any, *arguments: Any, **keywords: Any) -> Any:
         """Allocate the networks of a new server, in a thread of its own."""

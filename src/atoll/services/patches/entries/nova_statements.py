@@ -1,0 +1,186 @@
+"""Registry entries of the patches with which Nova executes fewer statements."""
+
+from __future__ import annotations
+
+from atoll.services.patches.patch import UNIT, Patch, PatchKind, fingerprints_in
+
+_TESTS = f"{UNIT}patches/nova/"
+_MODULE = "atoll.services.patches.nova."
+
+PATCHES = (
+    Patch(
+        "nova-instance-saves",
+        "nova",
+        PatchKind.SUBCLASS,
+        (
+            "nova.objects.instance.Instance",
+            "nova.db.main.models.Instance.metadata.property._strategies",
+            "oslo_db.sqlalchemy.update_match._pk_strategy_refetch",
+        ),
+        "Each save of a server takes six statements, three of them for known values ([for upstream](../upstream/nova-statements.md)).",
+        f"{_MODULE}instance_saves",
+        f"{_TESTS}test_instance_saves.py::test_a_save_reads_and_writes_only_what_is_unknown",
+        f"{_TESTS}test_instance_saves.py::test_upstream_needs_six_statements",
+        traffic=True,
+        sources={
+            "nova/objects/instance.py:Instance.save": "cb982797",
+            "nova/objects/instance.py:Instance.refresh": "e81e9f6a",
+            "nova/objects/instance.py:Instance._save_pci_requests": "ab811565",
+            "nova/objects/instance.py:Instance._load_pci_requests": "ff1635c0",
+            "nova/objects/instance_pci_requests.py:InstancePCIRequests": "578fba2b",
+            "nova/db/main/api.py:_build_instance_get": "321a3026",
+            "nova/db/main/api.py:instance_update_and_get_original": "79a25001",
+            "nova/db/main/api.py:_instance_update": "b480d31b",
+            "oslo_db/sqlalchemy/update_match.py:_pk_strategy_refetch": "09b4a963",
+            "oslo_db/sqlalchemy/update_match.py:update_on_match": "b204205e",
+        },
+    ),
+    Patch(
+        "nova-kept-rows",
+        "nova",
+        PatchKind.WRAPPER,
+        (
+            "nova.objects.quotas.Quotas._get_all_from_db_by_project",
+            "nova.objects.quotas.Quotas._get_all_from_db_by_project_and_user",
+            "nova.objects.quotas.Quotas._get_all_class_from_db_by_name",
+            "nova.objects.host_mapping.HostMapping._get_by_host_from_db",
+            "nova.objects.flavor.Flavor._flavor_get_by_flavor_id_from_db",
+            "nova.objects.aggregate._get_by_host_from_db",
+            "nova.db.main.api.security_group_ensure_default",
+        ),
+        "Each boot reads limits, cells, aggregates, flavors and groups that have not changed"
+        " ([for upstream](../upstream/nova-statements.md)).",
+        f"{_MODULE}kept_rows",
+        f"{_TESTS}test_kept_server_rows.py::test_answers_are_upstreams_before_and_after_each_change",
+        f"{_TESTS}test_kept_server_rows.py::test_upstream_reads_each_again",
+        traffic=True,
+        sources={
+            "nova/objects/quotas.py:Quotas": "4e0da321",
+            "nova/objects/host_mapping.py:HostMapping": "17a6b4f0",
+            "nova/objects/flavor.py:Flavor": "10a02126",
+            "nova/objects/flavor.py:_dict_with_extra_specs": "a85f3951",
+            "nova/objects/aggregate.py:_get_by_host_from_db": "7056dfbc",
+            "nova/db/main/api.py:security_group_ensure_default": "1ca868cb",
+            "nova/db/main/api.py:_security_group_ensure_default": "45db6ae7",
+        },
+    ),
+    Patch(
+        "nova-action-records",
+        "nova",
+        PatchKind.WRAPPER,
+        (
+            "nova.db.main.api.action_event_start",
+            "nova.db.main.api.action_event_finish",
+        ),
+        "Each event of an action reads the rows that it then updates ([for upstream](../upstream/nova-statements.md)).",
+        f"{_MODULE}action_records",
+        f"{_TESTS}test_action_records.py::test_rows_results_and_errors_are_upstreams",
+        f"{_TESTS}test_action_records.py::test_upstream_reads_what_it_updates",
+        traffic=True,
+        sources={
+            "nova/db/main/api.py:action_event_start": "bcfbf34a",
+            "nova/db/main/api.py:action_event_finish": "b4e44b42",
+            "nova/db/main/api.py:_action_get_by_request_id": "322950ff",
+            "nova/db/main/models.py:InstanceAction": "5eaf149d",
+            "nova/db/main/models.py:InstanceActionEvent": "cac15dc4",
+        },
+    ),
+    Patch(
+        "nova-system-metadata",
+        "nova",
+        PatchKind.REPLACEMENT,
+        ("nova.db.main.models.Instance.system_metadata.property._strategies",),
+        "Each read and each save of a server reads its system metadata by a statement of their own"
+        " ([for upstream](../upstream/nova-statements.md)).",
+        f"{_MODULE}system_metadata",
+        f"{_TESTS}test_system_metadata.py::test_values_rows_and_objects_are_upstreams",
+        f"{_TESTS}test_system_metadata.py::test_upstream_reads_them_by_a_statement",
+        traffic=True,
+        sources={
+            "nova/db/main/api.py:_build_instance_get": "321a3026",
+            "nova/db/main/api.py:_instance_metadata_update_in_place": "583427fb",
+            "nova/db/main/models.py:InstanceSystemMetadata": "d2d72035",
+        },
+    ),
+    Patch(
+        "nova-build-disks",
+        "nova",
+        PatchKind.WRAPPER,
+        ("nova.compute.manager.ComputeManager._do_build_and_run_instance",),
+        "The resource tracker reads the disks of a new server, which the request contains"
+        " ([for upstream](../upstream/nova-statements.md)).",
+        f"{_MODULE}build_disks",
+        f"{_TESTS}test_build_disks.py::test_disks_of_the_request_are_not_read_again",
+        f"{_TESTS}test_build_disks.py::test_upstream_reads_them",
+        traffic=True,
+        sources={
+            "nova/compute/manager.py:ComputeManager._do_build_and_run_instance": "996b7e2f",
+            "nova/compute/resource_tracker.py:ResourceTracker._get_usage_dict": "ebf1faac",
+            "nova/compute/utils.py:is_volume_backed_instance": "32a45f95",
+        },
+    ),
+    Patch(
+        "nova-row-writes",
+        "nova",
+        PatchKind.WRAPPER,
+        ("nova.db.main.api.instance_create", "nova.db.main.api.instance_info_cache_update"),
+        "A new server takes a statement for each value of its system metadata ([for upstream](../upstream/nova-statements.md)).",
+        f"{_MODULE}row_writes",
+        f"{_TESTS}test_row_writes.py::test_the_outcome_is_upstreams",
+        f"{_TESTS}test_row_writes.py::test_upstream_writes_each_value_by_a_statement",
+        traffic=True,
+        sources={
+            "nova/db/main/api.py:instance_create": "aee8c55b",
+            "nova/db/main/api.py:_metadata_refs": "7acd7346",
+            "nova/db/main/api.py:instance_info_cache_update": "8fae63ad",
+            "nova/objects/instance.py:Instance.create": "6f50342b",
+        },
+    ),
+    Patch(
+        "nova-quota-limits",
+        "nova",
+        PatchKind.WRAPPER,
+        (
+            "nova.compute.utils.check_num_instances_quota",
+            "nova.objects.quotas.Quotas.get_all_by_project",
+            "nova.objects.quotas.Quotas.get_all_by_project_and_user",
+            "nova.objects.quotas.Quotas.get_default_class",
+            "nova.db.main.api.quota_get_all_by_project",
+            "nova.db.main.api.quota_get_all_by_project_and_user",
+        ),
+        "Each check of the quota reads limits twice, and from tables that Nova no longer writes"
+        " ([for upstream](../upstream/nova-statements.md)).",
+        f"{_MODULE}quota_limits",
+        f"{_TESTS}test_quota_limits.py::test_decisions_are_upstreams",
+        f"{_TESTS}test_quota_limits.py::test_upstream_reads_limits_twice_and_from_unused_tables",
+        traffic=True,
+        sources={
+            "nova/compute/utils.py:check_num_instances_quota": "71f5b7ba",
+            "nova/quota.py:DbQuotaDriver.limit_check_project_and_user": "259b8818",
+            "nova/quota.py:DbQuotaDriver.get_user_quotas": "5fcd1a26",
+            "nova/quota.py:DbQuotaDriver._process_quotas": "274028f9",
+            "nova/objects/quotas.py:Quotas": "4e0da321",
+            "nova/db/main/api.py:quota_get_all_by_project": "209ace47",
+            "nova/db/main/api.py:quota_get_all_by_project_and_user": "e1acb430",
+        },
+    ),
+    Patch(
+        "nova-service-versions",
+        "nova",
+        PatchKind.WRAPPER,
+        tuple(f"nova.db.main.api.service_{name}" for name in ("get_minimum_version", "create", "destroy", "update")),
+        "Each boot asks each cell twice for the oldest version of its services ([for upstream](../upstream/nova-statements.md)).",
+        f"{_MODULE}service_versions",
+        f"{_TESTS}test_service_versions.py::test_every_change_is_seen_at_once",
+        f"{_TESTS}test_service_versions.py::test_upstream_reads_each_time",
+        traffic=True,
+        sources={
+            "nova/objects/service.py:Service.save": "fe0e2669",
+            "nova/objects/service.py:get_minimum_version_all_cells": "df0c33ad",
+            **fingerprints_in(
+                "nova/db/main/api.py:service_",
+                {"get_minimum_version": "066496e8", "create": "84c3d8aa", "destroy": "543738e5", "update": "d1129f1e"},
+            ),
+        },
+    ),
+)
