@@ -131,6 +131,13 @@ def test_state_is_shown_to_the_servers_project_alone(tmp_path):
             assert (status, said["state"], said["reason"], said["running"]) == (200, "failed", "no valid host", False)
             assert (await cloud.ask(site, "GET", f"{path(server)}?id={handoff}", headers=THEIRS))[0] == 404
             assert (await cloud.ask(site, "GET", f"{path(server)}?id={uuid.uuid4()}", headers=OURS))[0] == 404
+            assert (await cloud.ask(site, "GET", f"{path(server)}?id=h", headers=OURS))[0] == 400
+            assert (await cloud.ask(site, "GET", path(server), headers=OURS))[0] == 404, "none is under way"
+        cloud["paris"].handoffs.journal.depart(Departure(str(uuid.uuid4()), server, "p1", "lyon", Leaving.COMMITTING))
+        for site in ("paris", "nice"):
+            status, said, _ = await cloud.ask(site, "GET", path(server), headers=OURS)
+            assert (status, said["site"], said["state"]) == (202, "lyon", "committing")
+            assert (await cloud.ask(site, "GET", path(server), headers=THEIRS))[0] == 404
 
     run(tmp_path, test)
 

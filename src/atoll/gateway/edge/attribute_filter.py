@@ -49,11 +49,7 @@ def selected(items: Iterable[Mapping[str, Any]], query: Mapping[str, str], requi
             return True
         return name not in names if chosen[0] == "exclude_fields" else chosen[0] != "fields" or name in names
 
-    return [
-        {name: value for name, value in item.items() if kept(name, value)}
-        for item in items
-        if meets(item, conditions)
-    ]
+    return [{name: value for name, value in item.items() if kept(name, value)} for item in items if meets(item, conditions)]
 
 
 def conditions_of(query: Mapping[str, str]) -> Sequence[Condition]:

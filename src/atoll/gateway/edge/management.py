@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 from atoll.gateway.edge.applications import ID, Applications
 from atoll.gateway.edge.device import fields_of
 from atoll.gateway.edge.front import Body, EdgeOperation, Question
-from atoll.gateway.edge.instances import AppInstance, instance_of, instances, any_of
+from atoll.gateway.edge.instances import AppInstance, any_of, instance_of, instances
 from atoll.gateway.edge.launcher import Launcher, network_of
 from atoll.gateway.edge.manifest import MOST_BYTES, parse
 from atoll.gateway.edge.problem import Problem, invalid

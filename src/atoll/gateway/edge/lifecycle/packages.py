@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 from atoll.gateway.edge.applications import ID, Application, Applications
 from atoll.gateway.edge.attribute_filter import PARAMETERS, selected
 from atoll.gateway.edge.front import Body, EdgeOperation, Question
-from atoll.gateway.edge.instances import instances, any_of
+from atoll.gateway.edge.instances import any_of, instances
 from atoll.gateway.edge.lifecycle import package_bodies as bodies
 from atoll.gateway.edge.lifecycle.package_bodies import MOST_BYTES
 from atoll.gateway.edge.problem import Problem
