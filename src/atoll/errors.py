@@ -102,6 +102,8 @@ _KINDS = (
     ),
     Kind("discovery.refused", 409, "A site's gateway did not answer which site is nearest; the message has the reason."),
     Kind("discovery.unreachable", 503, "The gateway that the credentials name does not answer."),
+    Kind("discovery.network", 409, "A local network can't be used for DNS-SD: no such interface, no multicast, or port 5353 is busy."),
+    Kind("discovery.nobody", 404, "No gateway on the local network has proved that it belongs to the cloud."),
     Kind("plan.invalid", 400, "The YAML of a placement plan does not validate."),
     Kind("plan.not_found", 404, "The file of a placement plan does not exist."),
     Kind("plan.exists", 409, "The file that the planned cloud would be written to exists already, or is the plan."),
