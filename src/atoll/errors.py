@@ -95,6 +95,8 @@ _KINDS = (
     Kind("cloudlet.worker", 500, "A process of a cloudlet command was killed."),
     Kind("cloudlet.handoff", 409, "A server is not handed off to another site; the message has the reason, and it stays where it is."),
     Kind("cloudlet.unsettled", 503, "It is not known yet how a hand-off ends; the sites settle it by themselves.", definite=False),
+    Kind("cloudlet.run", 409, "No server is started near the device; the message has the reason."),
+    Kind("cloudlet.unready", 504, "A server near the device does not answer yet; it stays.", definite=False),
     Kind(
         "discovery.credentials",
         400,

@@ -1,9 +1,8 @@
 """The API of clients by which a user hands off a server: `POST /cloudlet/v1/servers/SERVER/handoff` and `GET` of the same path.
 
-`POST` with `{"site": SITE}` begins a hand-off, or continues one that was interrupted, and answers at once with its state; `GET` shows the
+`POST` with `{"site": SITE}` begins a hand-off, or continues one that was interrupted, and answers at once with its state. `GET` shows the
 state of the hand-off whose id the query `id` has, or of the one that is under way. A gateway that does not have the server passes the
-request on to the gateway that has it.
-A token is kept in memory for as long as the hand-off runs, and nowhere else.
+request on to the gateway that has it. A token is kept in memory for as long as the hand-off runs, and nowhere else.
 """
 
 from __future__ import annotations
