@@ -26,7 +26,7 @@ PORT = 5353
 
 
 def addresses_on(wanted: str = "") -> list[str]:
-    """Return the IPv4 addresses of this machine at an interface or in a network; of all interfaces but loopback by default.
+    """Return an IPv4 address of this machine at an interface, or in a network, or else at each interface but loopback.
 
     Args:
         wanted: the name of an interface, or a network such as 10.1.0.0/16; empty for all.
@@ -39,14 +39,15 @@ def addresses_on(wanted: str = "") -> list[str]:
     except ValueError:
         network = None
     states = psutil.net_if_stats()
-    found = [
-        each.address
+    # One address for each interface: a message is sent once there.
+    found = {
+        name: each.address
         for name, addresses in psutil.net_if_addrs().items()
-        for each in addresses
-        if each.family == socket.AF_INET and _is_wanted(name, each.address, wanted, network) and states[name].isup
-    ]
+        for each in reversed(addresses)
+        if each.family == socket.AF_INET and _is_wanted(name, each.address, wanted, network) and name in states and states[name].isup
+    }
     if found:
-        return found
+        return list(found.values())
     if wanted in states and not states[wanted].isup:
         raise AtollError("discovery.network", f"the interface {wanted} is down", f"`ip link set {wanted} up`")
     if wanted and network is None and wanted not in states:

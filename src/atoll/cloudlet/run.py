@@ -120,6 +120,12 @@ class CloudletRunner:
             AtollError: `cloudlet.run`: no server can be started, and none is left behind; `cloudlet.unready`: the server does not answer
                 yet, and stays; `discovery.*`: no site is found, or the gateway can't be asked.
         """
+        try:
+            return self._run(wish, report)
+        except (KeyError, TypeError, AttributeError) as error:
+            raise AtollError("cloudlet.run", f"an answer of the gateway is malformed ({type(error).__name__}: {error})") from None
+
+    def _run(self, wish: Wish, report: Report) -> Running:
         began = self.clock()
         report("finding the nearest site", 0, 1)
         image = self._image(wish.image)

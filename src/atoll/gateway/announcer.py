@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -64,6 +65,7 @@ def run(child: Child) -> None:
     """Announce the gateway until the process is asked to stop."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     logging.getLogger("zeroconf").setLevel(logging.ERROR)  # it warns of each malformed message of a stranger
+    os.nice(10)  # strangers can keep this process busy, and shall not keep the site's others waiting
     text = (Path(child.arguments["directory"]) / "etc" / ANNOUNCER_FILE).read_text(encoding="utf-8")
     asyncio.run(_serve(child, Announced(**json.loads(text))))
 
@@ -96,6 +98,9 @@ async def announce(options: Announced, stop: asyncio.Event, look_s: float = LOOK
                 said = error.message
                 say(f"the gateway is not announced at {options.network}: {said}; further attempts follow every {look_s:.0f} s")
             await _wait(stop, look_s)
+        except Exception:  # nothing else would announce the gateway
+            LOG.exception("the gateway is not announced at %s", options.network)
+            await _wait(stop, look_s)
 
 
 async def _announced(options: Announced, stop: asyncio.Event, look_s: float) -> None:
@@ -127,7 +132,13 @@ def _facts(options: Announced) -> tuple[list[str], str]:
 async def _register(network: LocalNetwork, options: Announced, mark: str) -> None:
     # The name is unique without asking others, who could claim any name: it has a part of the fingerprint.
     name = f"{options.site}-{mark[:8]}"
-    facts = {"txtvers": "1", "site": options.site, "cloud": options.cloud[:200], "api": ANNOUNCEMENT, "sha256": mark}
+    facts = {
+        "txtvers": "1",
+        "site": options.site,
+        "cloud": options.cloud.encode()[:200].decode(errors="ignore"),
+        "api": ANNOUNCEMENT,
+        "sha256": mark,
+    }
     info = AsyncServiceInfo(
         DNS_SD_TYPE,
         f"{name}.{DNS_SD_TYPE}",

@@ -230,6 +230,16 @@ def test_refusals_of_nova_are_one_line(atoll, gateway):
     assert "no flavor has 512 MB of memory" in atoll("cloudlet", "run", "app").err
 
 
+@pytest.mark.parametrize("place", ["servers", "flavors", "images"])
+@pytest.mark.parametrize("value", [7, [7], [{}], {"a": 1}])
+def test_malformed_answer_is_one_line(atoll, gateway, place, value):
+    setattr(gateway, place, value)
+    gateway._servers = lambda _method, _rest, _params, _body: (200, {"servers": value})
+    ran = atoll("cloudlet", "run", "app")
+    assert (ran.code, ran.err.count("\n")) in {(1, 1), (1, 2)}
+    assert ran.err.startswith("error: ")
+
+
 def test_server_in_another_state_is_left_alone(atoll, gateway):
     gateway.add(status="PAUSED")
     ran = atoll("cloudlet", "run", "app")

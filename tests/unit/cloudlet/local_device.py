@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import random
 import socket
 import ssl
 import struct
@@ -127,6 +128,19 @@ def flood_answers() -> tuple[int, int]:
         return 2000, len(answers(sender, 1.0))
 
 
+def garbage() -> None:
+    """Send malformed messages, queries and answers to the site."""
+    chance = random.Random(7)
+    with listener(0) as sender:
+        for number in range(3000):
+            message = bytearray(query(number, unicast=False))
+            message[2] = chance.choice((0, 0x84, 0xFF))
+            for _ in range(chance.randrange(1, 6)):
+                message[chance.randrange(4, len(message))] = chance.randrange(256)
+            message += chance.randbytes(chance.choice((0, 0, 40, 1400)))
+            sender.sendto(message, GROUP if number % 2 else (SITE, 5353))
+
+
 @contextmanager
 def false_gateway(certificate: Path) -> Iterator[int]:
     """Run a gateway with any certificate, which says that it is paris, and yield its port."""
@@ -191,6 +205,8 @@ def main(directory: Path) -> dict[str, Any]:
     results["other"] = search([], ["0" * 64]).data()
     results["unicast"] = unicast_answers()
     results["flood"] = flood_answers()
+    garbage()
+    results["survived"] = until(lambda: bool(search([trusted]).sites))
     makers = ("stranger", authority(directory / "other", "test"), False), ("compute", authority(directory / "ca", "test"), True)
     for name, maker, unique in makers:
         maker.certify(directory / name, "paris", DEVICE, unique=unique)

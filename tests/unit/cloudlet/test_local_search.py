@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -60,7 +61,9 @@ def test_gateway_is_found_by_the_authority_or_a_confirmed_fingerprint_alone(resu
 def test_stranger_on_the_network_imitates_no_site(results: dict[str, Any]) -> None:
     assert names(results["stranger"]) == (["paris"], ["no trusted authority has signed its certificate"])
     assert names(results["compute"]) == (["paris"], ["its certificate is not one of a site"]), "the authority has signed it"
-    assert names(results["loopback"]) == (["paris"], ["the announcement has no address"]), "nothing of this machine is asked"
+    assert names(results["loopback"]) == (["paris"], ["the announcement has no address of another machine"]), (
+        "nothing of this machine is asked"
+    )
     for name in ("stranger", "compute"):
         assert "192.0.2.66" not in json.dumps(results[name])
 
@@ -70,6 +73,7 @@ def test_announcer_is_no_amplifier(results: dict[str, Any]) -> None:
     queries, answers = results["flood"]
     assert queries == 2000
     assert 1 <= answers <= 4 * MOST_A_SECOND
+    assert results["survived"], "it answers after malformed messages"
 
 
 def test_announcement_ends_with_its_interface_or_its_process(results: dict[str, Any]) -> None:
@@ -140,6 +144,35 @@ def test_file_without_a_certificate_is_refused(tmp_path: Path) -> None:
     (tmp_path / "ca.pem").write_text("nothing")
     with pytest.raises(AtollError, match="expected the certificate of an authority"):
         LocalSearch([tmp_path / "ca.pem"])
+
+
+def test_false_gateways_that_never_answer_cost_bounded_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "ANSWER_S", 0.2)
+    asked, at_once = [], [0, 0]
+
+    async def proved(_search: LocalSearch, address: str, _port: int) -> LocalSite:
+        asked.append(address)
+        at_once[0] += 1
+        at_once[1] = max(at_once)
+        try:
+            if address == "10.0.0.255":
+                return PARIS
+            await asyncio.Event().wait()
+            raise AssertionError
+        finally:
+            at_once[0] -= 1
+
+    async def browse(_network: str, _seconds: float) -> list[local.Announcement]:
+        false = [local.Announcement(f"false-{number}", ("10.0.0.1",) * 9, 1) for number in range(local.MOST_FOUND - 1)]
+        return [*false, local.Announcement("paris", ("10.0.0.1", "10.0.0.255"), 1)]
+
+    monkeypatch.setattr(LocalSearch, "_proved", proved)
+    monkeypatch.setattr(local, "browse", browse)
+    found = LocalSearch().find()
+    assert found.sites == (PARIS,), "it is asked after all the others, at its second address"
+    assert len(found.strangers) == local.MOST_FOUND - 1
+    assert len(asked) <= local.MOST_FOUND * local.MOST_ADDRESSES
+    assert at_once[1] <= local.AT_ONCE * local.MOST_ADDRESSES
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "224.0.0.251", "0.0.0.0", "255.255.255.255", "169.254.169.254", "::1", "ff02::fb"])

@@ -221,7 +221,9 @@ class DeviceApplications:
 
     async def _has_room(self, question: Question, server: dict[str, Any], site: str) -> bool:
         """Return whether a site has the memory of a server's flavor left; `True` if the site can't be asked."""
-        shown = await self._services.show(question, "compute", f"/v2.1/flavors/{segment(str(server['flavor']['id']))}", "flavor")
+        held = server.get("flavor")
+        target = f"/v2.1/flavors/{segment(str(held.get('id')))}" if isinstance(held, dict) else ""
+        shown = await self._services.show(question, "compute", target, "flavor") if target else None
         flavor = flavor_of(shown) if shown is not None else None
         return await self._placement.has_room(site, flavor.memory_mb if flavor is not None else 0)
 
