@@ -95,6 +95,8 @@ _KINDS = (
     Kind("cloudlet.worker", 500, "A process of a cloudlet command was killed."),
     Kind("cloudlet.handoff", 409, "A server is not handed off to another site; the message has the reason, and it stays where it is."),
     Kind("cloudlet.unsettled", 503, "It is not known yet how a hand-off ends; the sites settle it by themselves.", definite=False),
+    Kind("cloudlet.run", 409, "No server is started near the device; the message has the reason."),
+    Kind("cloudlet.unready", 504, "A server near the device does not answer yet; it stays.", definite=False),
     Kind(
         "discovery.credentials",
         400,
@@ -102,6 +104,8 @@ _KINDS = (
     ),
     Kind("discovery.refused", 409, "A site's gateway did not answer which site is nearest; the message has the reason."),
     Kind("discovery.unreachable", 503, "The gateway that the credentials name does not answer."),
+    Kind("discovery.network", 409, "A local network can't be used for DNS-SD: no such interface, no multicast, or port 5353 is busy."),
+    Kind("discovery.nobody", 404, "No gateway on the local network has proved that it belongs to the cloud."),
     Kind("plan.invalid", 400, "The YAML of a placement plan does not validate."),
     Kind("plan.not_found", 404, "The file of a placement plan does not exist."),
     Kind("plan.exists", 409, "The file that the planned cloud would be written to exists already, or is the plan."),

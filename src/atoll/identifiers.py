@@ -17,6 +17,12 @@ all sites."""
 GATEWAY_SERVICES = ("compute", "image", "network")
 """The services at which a site's gateway has an account of its own, which no other site knows."""
 
+DNS_SD_TYPE = "_atoll-cloudlet._tcp.local."
+"""The type of service under which gateways are announced on local networks (DNS-SD); the port is the peer port."""
+
+ANNOUNCEMENT = "/atoll/announcement"
+"""Path at the peer port by which a device that has found a gateway on its local network asks for the site and the URL, over TLS."""
+
 
 def identifier(kind: str, name: str) -> str:
     """Return the id of an object that is the same at every site: 32 hexadecimal digits, like Keystone's own.

@@ -24,6 +24,9 @@ BASE_IMAGE = "atoll_cloudlet_base_image"
 KEY = "atoll_cloudlet_key"
 """Property of an overlay: the names of keys, separated by commas; one of these keys has signed the overlay."""
 
+TRUST = "atoll_cloudlet_trust"
+"""Key in a server's metadata: the names of further keys that the server's creator trusts, separated by commas."""
+
 DIGEST = "atoll_cloudlet_digest"
 """Property of a base: its digest, in hexadecimal."""
 

@@ -1,4 +1,4 @@
-"""`atoll cloudlet`: makes and checks bases, overlays and launch images, and finds the site nearest to a device."""
+"""`atoll cloudlet`: makes and checks bases, overlays and launch images, finds the nearest site, and runs servers there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli import cloudlet_find, cloudlet_handoff
+from atoll.cli import cloudlet_find, cloudlet_handoff, cloudlet_run
 from atoll.cli.bar import Bar
 from atoll.cli.cloudlet_upload import upload
 from atoll.cli.output import print_json
@@ -45,7 +45,9 @@ class _Verbs(Group):
             from atoll.cli.main import INTERRUPTED
 
             click.echo(
-                "error: interrupted\nhint: the same `apply` continues where it stopped; other commands leave nothing behind", err=True
+                "error: interrupted\n"
+                "hint: the same `apply`, `handoff` or `run` continues where it stopped; other commands leave nothing behind",
+                err=True,
             )
             return INTERRUPTED
 
@@ -55,7 +57,8 @@ class _Verbs(Group):
     "atoll cloudlet base debian --disk debian.raw\n"
     "atoll cloudlet overlay app.overlay --base debian --disk app.raw --key key.pem\n"
     "atoll cloudlet apply app.overlay app --base debian --trust public.pem\n"
-    "atoll cloudlet find --cloud paris",
+    "atoll cloudlet find --cloud paris\n"
+    "atoll cloudlet run --cloud paris app",
     _Verbs,
 )
 def command() -> None:
@@ -208,7 +211,7 @@ def apply(*, overlay: str, trust: tuple[Path, ...], cpu: str | None, as_json: bo
         click.echo(f"{header.result.digest.hex()}  {path}")
 
 
-for _each in (base, overlay, verify, apply, upload, cloudlet_find.command, cloudlet_handoff.command):
+for _each in (base, overlay, verify, apply, upload, cloudlet_find.command, cloudlet_run.command, cloudlet_handoff.command):
     command.add_command(_each)
 
 

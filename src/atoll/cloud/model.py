@@ -285,7 +285,8 @@ class Cloud(_Model):
         lists: the answer to a list while a site is unreachable. "partial": the resources of the other sites, and the header
             `X-Atoll-Missing`. "strict": status 503, with the name of the site. A client may choose either; see docs/cloud.md.
         trace: how requests are recorded; see docs/how-to/traces.md.
-        discovery: the access networks of sites, and the role that may ask about any device; see docs/edge-discovery.md.
+        discovery: the access networks of sites, the role that may ask about any device, and announcements on local networks; see
+            docs/edge-discovery.md.
     """
 
     name: Name = Field(default="atoll", description="a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter")
@@ -389,8 +390,8 @@ class Cloud(_Model):
 
     @model_validator(mode="after")
     def _check_discovery(self) -> Cloud:
-        if text := complaint_of_discovery(self.discovery, [site.name for site in self.sites if site.kind == "compute"]):
-            raise PydanticCustomError("cloud_inconsistent", "{text}", {"text": text, "path": ("discovery", "serves")})
+        if found := complaint_of_discovery(self.discovery, [site.name for site in self.sites if site.kind == "compute"]):
+            raise PydanticCustomError("cloud_inconsistent", "{text}", {"text": found[1], "path": ("discovery", found[0])})
         return self
 
     @model_validator(mode="after")

@@ -107,6 +107,7 @@ class GatewayApp:
         edge = self._edge = edge_apis(options, self._sites, self._zones, self._gateway.answer, self._launches.holding)
         self._handoffs = Handoffs(options, self._sites, self._bringer, self._gateway.local, self.mesh)
         self._handoffs.publish = edge.mobility.events.publish
+        edge.device.move = self._handoffs.move
         extensions = Extensions(self._consoles, edge, self._bases, self._handoffs, self._freshness, self._extend_peer_port)
         self._server = GatewayServer(options, self._gateway, self.mesh, extensions)
         self._control = ControlServer(

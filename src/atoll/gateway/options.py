@@ -13,6 +13,9 @@ from atoll.mesh import compute_sites
 FILE = "gateway/gateway.json"
 """Path of the file, below the site's directory `etc`."""
 
+ANNOUNCER_FILE = "gateway/announcer.json"
+"""Path of the file with the fields of `announcer.Announced`, below the site's directory `etc`."""
+
 CONTROL_SOCKET = "gateway.control"
 """The name of the gateway's control socket. Unlike the names of the message bus's sockets, it does not end in `.sock`."""
 
@@ -44,6 +47,7 @@ class Options:
         homed: the sites that administer a domain or project, by `domain/ID` or `project/ID`.
         lists: `partial` or `strict`: whether a list that lacks a site is answered or refused, unless the client chooses.
         discovery: the access networks of sites by prefix, `serves`, and the role that may ask about any device, `role`.
+        announce: the interface or network at which this gateway is announced by DNS-SD; empty for none.
         durable: whether acknowledged changes survive a loss of power.
         trace: the options for recording requests (`atoll.trace.process.start`); empty to record none.
     """
@@ -70,6 +74,7 @@ class Options:
     homed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     lists: str = "partial"
     discovery: Mapping[str, Any] = field(default_factory=dict)
+    announce: str = ""
     durable: bool = True
     trace: Mapping[str, Any] = field(default_factory=dict)
 

@@ -53,6 +53,7 @@ class Settings:
         homed: by `domain/ID` or `project/ID`, the sites that administer the domain or project.
         lists: `partial` or `strict`: whether a list that lacks a site is answered or refused.
         discovery: the access networks of sites, and the role that may ask about any device (`Discovery.options`).
+        announce: the interface or network at which the site's gateway is announced by DNS-SD; empty for none.
         realm: for a compute site, its number on the bus of its control site (`atoll.bus.realms`).
         engine: the engine of the services' databases: `sqlite`, `redis`, `mariadb` or `postgresql`; see `database`.
         server: the URL of the server of that engine, with its password; empty for SQLite, and for a server that the site starts.
@@ -85,6 +86,7 @@ class Settings:
     homed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     lists: str = "partial"
     discovery: Mapping[str, Any] = field(default_factory=dict)
+    announce: str = ""
     realm: int = 0
     engine: str = database_urls.SQLITE
     server: str = field(default="", repr=False)

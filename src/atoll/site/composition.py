@@ -39,7 +39,7 @@ from atoll.services import (
 from atoll.services.neutron import network_services
 from atoll.site.bus import has_router, transport_url
 from atoll.site.databases import database_of
-from atoll.site.gateway import GATEWAY
+from atoll.site.gateway import ANNOUNCER, GATEWAY
 from atoll.site.machine import Machine
 from atoll.site.state import State
 
@@ -97,7 +97,8 @@ def services_of(cloud: Cloud, site: Site) -> tuple[Service, ...]:
     guests = (*DATA_PLANES[site.data_plane], LIBVIRT) if site.runs_guests else ()
     besides = network_services.processes(site.network_services, site.data_plane)
     server = (DATABASE_SERVERS[site.database.start],) if site.database.start else ()
-    return (*server, *guests, *services, *besides, GATEWAY, *((ROUTER,) if has_router(cloud, site) else ()))
+    announcer = (ANNOUNCER,) if site.name in cloud.discovery.announce else ()
+    return (*server, *guests, *services, *besides, GATEWAY, *announcer, *((ROUTER,) if has_router(cloud, site) else ()))
 
 
 def log_names(cloud: Cloud, site: Site) -> list[str]:
@@ -179,6 +180,7 @@ def render(  # noqa: PLR0913, PLR0917 - each argument is a part of the site
         traffic=control.traffic,
         cloudlet_cache_gib=site.cloudlet_cache_gib,
         **_of_cloud(cloud),
+        announce=cloud.discovery.announce.get(site.name, ""),
         realm=realms.assign(each.name for each in cloud.computes_of(control.name)).get(site.name, realms.OWN),
     )
     if site.runs_guests and machine is not None:

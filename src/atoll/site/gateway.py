@@ -6,7 +6,7 @@ import json
 from collections.abc import Collection, Sequence
 
 from atoll.files import write_private
-from atoll.gateway.options import FILE, Options
+from atoll.gateway.options import ANNOUNCER_FILE, FILE, Options
 from atoll.identifiers import GATEWAY_SERVICES, LOCAL_USERS, gateway_role, local_endpoint, local_user
 from atoll.mesh import compute_sites
 from atoll.mesh.compute_sites import ComputeSite
@@ -22,6 +22,19 @@ MEMBERS_FILE = "members.json"
 def configuration(settings: Settings) -> dict[str, str]:
     """Render the gateway's options."""
     return {FILE: options(settings).dump()}
+
+
+def announced(settings: Settings) -> dict[str, str]:
+    """Render the options of the process that announces the gateway on a local network."""
+    fields = {
+        "cloud": settings.cloud,
+        "site": settings.site,
+        "host": settings.host,
+        "peer_port": settings.ports["peer"],
+        "network": settings.announce,
+        "certificate": str(settings.tls / "cert.pem"),
+    }
+    return {ANNOUNCER_FILE: json.dumps(fields, indent=2) + "\n"}
 
 
 def options(settings: Settings) -> Options:
@@ -52,6 +65,7 @@ def options(settings: Settings) -> Options:
         homed=settings.homed,
         lists=settings.lists,
         discovery=settings.discovery,
+        announce=settings.announce,
         durable=settings.durable,
         trace=settings.trace,
     )
@@ -97,6 +111,17 @@ def card(settings: Settings) -> dict[str, object]:
         "certificate": (settings.tls / "cert.pem").read_text(encoding="ascii"),
     }
 
+
+ANNOUNCER = Service(
+    "announcer",
+    "atoll.gateway.announcer",
+    announced,
+    listens=(),
+    needs=("gateway",),
+    forked_from="gateway",
+    upstream=False,
+)
+"""Announces the gateway on a local network, in a process of its own: strangers there can send it whatever they like."""
 
 GATEWAY = Service(
     "gateway",

@@ -16,6 +16,12 @@ def test_access_networks_and_the_role_are_kept():
     assert parse_cloud(dump_cloud(cloud), "c.yaml") == cloud
 
 
+def test_local_networks_of_announcements_are_kept():
+    cloud = parse_cloud(SITES + "discovery:\n  announce: {paris: br-lan.1, lyon: 10.2.0.0/16, abroad: wlan0}\n", "c.yaml")
+    assert cloud.discovery.announce == {"paris": "br-lan.1", "lyon": "10.2.0.0/16", "abroad": "wlan0"}
+    assert parse_cloud(dump_cloud(cloud), "c.yaml") == cloud
+
+
 def test_by_default_no_access_network_is_known_and_nobody_asks_about_others():
     cloud = parse_cloud(SITES, "c.yaml")
     assert cloud.discovery.options == {"role": "", "serves": {}}
@@ -34,6 +40,13 @@ def test_by_default_no_access_network_is_known_and_nobody_asks_about_others():
         ("discovery:\n  serves: {Paris: [10.0.0.0/8]}\n", 6, "expected"),
         ("discovery:\n  device_role: ''\n", 6, "the name of a role"),
         ("discovery:\n  role: member\n", 6, "unknown"),
+        ("discovery:\n  announce: {paris: 10.1.0.1/16}\n", 6, "10.1.0.1/16 of paris is neither an interface nor an IPv4 network"),
+        ("discovery:\n  announce: {paris: a-name-that-is-long}\n", 6, "neither an interface"),
+        ("discovery:\n  announce: {paris: 'lan 0'}\n", 6, "neither an interface"),
+        ("discovery:\n  announce: {paris: '2001:db8::/32'}\n", 6, "neither an interface"),
+        ("discovery:\n  announce: {paris: ''}\n", 6, "neither an interface"),
+        ("discovery:\n  announce: {nice: lan0}\n", 6, "nice is a compute site"),
+        ("discovery:\n  announce: [paris]\n", 6, "a mapping of sites to interfaces or networks"),
         ("discovery: [10.0.0.0/8]\n", 5, "a mapping such as"),
     ],
 )

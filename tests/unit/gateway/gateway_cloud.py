@@ -346,6 +346,7 @@ class Site:
             self.options, self.sites, self.parts.get("bringer") or NoBringer(), self.gateway.local, self.mesh
         )
         handoffs.publish = edge.mobility.events.publish
+        edge.device.move = handoffs.move
         self.edge = edge
         extensions = Extensions(self.consoles, edge, bases, handoffs, self.freshness, extend)
         self.server = GatewayServer(self.options, self.gateway, self.mesh, extensions, self.limits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import json
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -18,6 +19,7 @@ from edge_cloud import OWN, Ask, run
 from gateway_cloud import Cloud
 from hypothesis import given
 from hypothesis import strategies as st
+from multidict import CIMultiDict
 from test_edge_management import APPLICATION, DISK, OTHER, UNKNOWN, changed, prepare
 
 from atoll.gateway.door.limits import Limits
@@ -27,6 +29,8 @@ from atoll.gateway.edge.device_application_bodies import context_of, locations_o
 from atoll.gateway.edge.device_applications import CONTEXT
 from atoll.gateway.edge.instances import APP
 from atoll.gateway.edge.problem import Problem
+from atoll.gateway.handoffs.journal import Departure, Leaving
+from atoll.gateway.request.call import Reply
 from atoll.overlay_images import BASE, DIGEST
 
 ROOT = "/dev_app/v1"
@@ -107,12 +111,135 @@ def test_context_is_a_server_near_the_device(tmp_path: Path) -> None:
             assert headers["Location"].endswith(f"{ROOT}/app_contexts/{context['contextId']}")
             path = f"/app_contexts/{context['contextId']}"
             assert (await ask("PUT", path, wanted()))[0] == 204
-            assert (await ask("PUT", path, wanted(site="pau")))[1]["title"] == "PERMISSION_DENIED"
+            assert (await ask("PUT", path, wanted(site=site or asked)))[0] == 204, "it is there already"
             assert (await ask("DELETE", path))[0] == 204
             assert not cloud[site or asked].services.servers
             assert (await ask("DELETE", path))[1]["title"] == "NOT_FOUND"
 
     run(tmp_path, ROOT, test, prepare=with_application)
+
+
+def with_guests(cloud: Cloud) -> None:
+    """Let servers have what a hand-off needs: a disk at the machine of the gateway, a flavor and an image."""
+    with_application(cloud)
+    for site in ("brest", "metz", "pau"):
+        services: Any = cloud[site].services
+        services.flavors["f"] = {"id": "f", "name": "small", "vcpus": 1, "ram": 512, "disk": 1}
+        add, place = services.add_server, cloud[site].options.data.parent / "instances"
+
+        def add_server(
+            name: str,
+            created: str,
+            project: str = "p1",
+            services: Any = services,
+            add: Callable[..., str] = add,
+            place: Path = place,
+        ) -> str:
+            key = add(name, created, project)
+            services.servers[key] |= {"flavor": {"id": "f"}, "image": {"id": DISK}, "OS-EXT-STS:task_state": None, "locked": False}
+            services.servers[key]["os-extended-volumes:volumes_attached"] = []
+            disk = place / key / "disk"
+            disk.parent.mkdir(parents=True)
+            disk.write_bytes(struct.pack(">4sIQIIQ", b"QFI\xfb", 3, 0, 0, 0, 1))
+            return key
+
+        services.add_server = add_server
+
+
+async def started(ask: Ask, site: str = "brest") -> tuple[str, str]:
+    """Start a context at a site, and return the path of the context and the id of its server."""
+    context = (await ask("POST", "/app_contexts", wanted(site=site)))[1]["AppContext"]
+    return f"/app_contexts/{context['contextId']}", context["appInfo"]["userAppInstanceInfo"][0]["appInstanceId"]
+
+
+def test_context_with_a_new_location_is_handed_off_there(tmp_path: Path) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        path, server = await started(ask)
+        journal = cloud["brest"].handoffs.journal
+        assert (await ask("PUT", path, wanted()))[0] == 204
+        assert (await ask("PUT", path, wanted(site="brest")))[0] == 204
+        assert journal.latest(server) is None, "nothing is to be moved"
+        status, _body, headers = await ask("PUT", path, wanted(site="pau"), site="metz")
+        assert status == 204, "metz passes it on, and the answer waits for no copy"
+        departure = journal.latest(server)
+        assert departure is not None
+        assert (departure.id, departure.site, departure.project) == (headers[device_applications.HANDOFF], "pau", "p1")
+        target = f"/cloudlet/v1/servers/{server}/handoff?id={departure.id}"
+        status, said, _headers = await cloud.ask("metz", "GET", target, headers=OWN)
+        assert (said["site"], said["from"]) == ("pau", "brest"), "by which the device learns the end"
+
+    run(tmp_path, ROOT, test, prepare=with_guests)
+
+
+def test_update_joins_its_hand_off_and_refuses_another_one(tmp_path: Path) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        path, server = await started(ask)
+        journal = cloud["brest"].handoffs.journal
+        journal.depart(Departure(UNKNOWN, server, "p1", "pau", Leaving.COMMITTING))
+        cloud["pau"].services.free_ram_mb = 0
+        for site in ("brest", "metz"):
+            status, _body, headers = await ask("PUT", path, wanted(site="pau"), site=site)
+            assert (status, headers[device_applications.HANDOFF]) == (204, UNKNOWN), "it has taken the room itself"
+            for other in ("metz", "brest"):
+                status, said, _headers = await ask("PUT", path, wanted(site=other), site=site)
+                assert (status, said["detail"]) == (403, "the server is being handed off to pau already"), "also back to where it is"
+        assert [each.id for each in journal.departures()] == [UNKNOWN]
+
+    run(tmp_path, ROOT, test, prepare=with_guests)
+
+
+def test_move_that_is_refused_changes_nothing(tmp_path: Path) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        path, server = await started(ask)
+        brest = cloud["brest"]
+        brest.services.people["reader"] = ("p1", ("reader",))
+        held = brest.services.servers[server]
+        level = {"atoll_mobility": '{"expiry":0,"until":0}', "atoll_mobility_device_0": '["a",1,0]'}
+
+        async def refused(status: int, detail: str, body: Any = None, **more: Any) -> None:
+            answered = await ask("PUT", path, body or wanted(site="pau"), **more)
+            assert answered[0] == status
+            assert detail in answered[1]["detail"]
+            assert brest.handoffs.journal.departures() == []
+
+        await refused(404, "there is no such application context", headers=OTHER)
+        await refused(403, "the token may create nothing in a project", headers={"X-Auth-Token": "reader"})
+        await refused(404, "there is no site with the name in appLocation", wanted(site="lyon"))
+        await refused(400, "contextId is not that of the context", wanted(site="pau", contextId="0" * 32))
+        await refused(400, "associateDevAppId is not that of the context", wanted(site="pau", associateDevAppId="other"))
+        await refused(400, "appInfo.appDId is not that of the context", wanted({"appDId": UNKNOWN}, "pau"))
+        await refused(400, "userAppInstanceInfo has several instances", wanted({"userAppInstanceInfo": [{}, {}]}))
+        held["metadata"] |= level
+        await refused(403, "APP_MOBILITY_NOT_ALLOWED")
+        for key in level:
+            del held["metadata"][key]
+        held["status"] = "PAUSED"
+        await refused(403, "the server's status is PAUSED")
+        held["status"] = "ACTIVE"
+        cloud["pau"].services.free_ram_mb = 511
+        brest.now_s, cloud["pau"].now_s = 6, 6
+        await refused(403, "pau has no room for the application now")
+        cloud.set_state("pau", "unreachable")
+        await refused(503, "it can't be reached from brest")
+        assert brest.services.servers.keys() == {server}
+
+    run(tmp_path, ROOT, test, prepare=with_guests)
+
+
+@pytest.mark.parametrize("said", [b"{", b"[]", b'{"id": "a\\r\\nX-Subject-Token: b", "state": "copying"}', b'{"id": []}'])
+def test_member_that_lies_about_a_hand_off_reaches_no_client(tmp_path: Path, said: bytes) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        path, _server = await started(ask)
+
+        async def move(_question: Any, _server: str, _site: str) -> Reply:
+            return Reply(202, CIMultiDict(), said, "metz")
+
+        cloud["brest"].edge.device.move = move
+        status, answer, headers = await ask("PUT", path, wanted(site="pau"))
+        assert (status, answer["title"]) == (503, "UNAVAILABLE")
+        assert not {"X-Subject-Token", device_applications.HANDOFF} & headers.keys()
+
+    run(tmp_path, ROOT, test, prepare=with_guests)
 
 
 def test_site_without_room_is_not_used(tmp_path: Path) -> None:

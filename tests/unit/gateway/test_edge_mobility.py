@@ -23,7 +23,7 @@ from test_edge_management import DISK, OTHER, UNKNOWN
 
 from atoll.gateway.edge import Status
 from atoll.gateway.edge.instances import APP, APP_PORT
-from atoll.gateway.edge.mobility import events, sockets, subscriptions
+from atoll.gateway.edge.mobility import api, events, sockets, subscriptions
 from atoll.gateway.edge.mobility.events import MobilityEvent
 from atoll.gateway.edge.mobility.registrations import DEVICE, REGISTERED, Consent, after_move, consent, registration_of, wanted
 from atoll.gateway.edge.problem import Problem
@@ -175,6 +175,38 @@ def test_adjacent_instances_are_those_of_the_same_application_at_other_sites(tmp
         assert (await ask("GET", path, headers=OTHER))[1] == []
         await ask("POST", SERVICES, info(same_site))
         assert len((await ask("GET", path))[1]) == 4
+        of_own = f"(eq,registeredInstanceId,{own})"
+        for conditions, expected in (
+            (of_own, [(own, near), (own, far)]),
+            (f"(eq,mecHostInformation/hostName,pau);{of_own}", [(own, near)]),
+            (f"(neq,registeredInstanceId,{own});(neq,appInstanceId,{near})", [(same_site, far)]),
+            ("(eq,appInstanceCommLink/ipAddresses/port,8444)", []),
+        ):
+            found = (await ask("GET", f"{path}?filter={conditions}"))[1]
+            assert [(each["registeredInstanceId"], each["appInstanceId"]) for each in found] == expected, conditions
+
+    run(tmp_path, ROOT, test)
+
+
+def test_adjacent_instances_are_compared_with_the_filter_once_each(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    count, compared = 60, []
+    meets = api.meets
+    monkeypatch.setattr(api, "MOST_ADJACENT", 5)
+    monkeypatch.setattr(api, "meets", lambda item, conditions: compared.append(item) or meets(item, conditions))
+
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        for _ in range(count):
+            own = add_instance(cloud, "brest")
+            cloud["brest"].services.servers[own]["metadata"] |= {"atoll_mobility": '{"expiry":0,"until":0}'}
+            near = add_instance(cloud, "pau")
+        path = "/queries/adjacent_app_instances"
+        status, said, _headers = await ask("GET", path)
+        assert (status, said["detail"]) == (400, "the answer has more than 5 items: expected a filter that at most 5 pass")
+        compared.clear()
+        found = (await ask("GET", f"{path}?filter=(eq,appInstanceId,{near});(eq,registeredInstanceId,{own})"))[1]
+        assert [(each["registeredInstanceId"], each["appInstanceId"]) for each in found] == [(own, near)]
+        assert len(compared) <= 3 * count, "not one for each of the 3600 pairs"
+        assert (await ask("GET", f"{path}?filter=(eq,appInstanceId,{UNKNOWN})"))[1] == []
 
     run(tmp_path, ROOT, test)
 

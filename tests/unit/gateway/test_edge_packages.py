@@ -121,6 +121,28 @@ def test_disabled_package_starts_nothing(tmp_path: Path) -> None:
     run(tmp_path, ROOT, test, prepare=prepare)
 
 
+def test_package_is_not_deleted_while_a_site_that_may_use_it_does_not_answer(tmp_path: Path) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        await ask("POST", PACKAGES, package())
+        add_instance(cloud, "pau")
+        cloud.set_state("pau", "unreachable")
+        status, said, _headers = await ask("DELETE", ONE)
+        why = "site pau: it may have instances of the application, and does not answer (pau): disable the application until it does"
+        assert (status, said["detail"]) == (503, why)
+        assert MANIFEST in cloud["brest"].services.images[DISK]
+        target = f"/edge-application-management/v0.1alpha1/apps/{DISK}"
+        status, said, _headers = await cloud.ask("brest", "DELETE", target, headers=OWN)
+        assert (status, said["message"]) == (503, why), "the same object by another API"
+        assert (await ask("PATCH", ONE, state("DISABLED")))[0] == 200
+        add_instance(cloud, "metz")
+        assert (await ask("DELETE", ONE))[0] == 403, "this is certain without the other site"
+        cloud.set_state("pau", "left")
+        cloud["metz"].services.servers.clear()
+        assert (await ask("DELETE", ONE))[0] == 204, "a site that is no member any more blocks nothing"
+
+    run(tmp_path, ROOT, test, prepare=prepare)
+
+
 def test_package_in_use_is_not_deleted(tmp_path: Path) -> None:
     async def test(cloud: Cloud, ask: Ask) -> None:
         await ask("POST", PACKAGES, package())

@@ -31,9 +31,10 @@ from atoll.trace import sampling
 from atoll.trace.recorder import Identity, Recorder
 
 
-def run(directory: Path, test, *names: str, limits: Limits | None = None) -> None:
+def run(directory: Path, test, *names: str, limits: Limits | None = None, prepare=lambda _cloud: None) -> None:
     async def main() -> None:
         cloud = Cloud(directory, *(names or ("paris",)))
+        prepare(cloud)
         for name in names or ("paris",):
             cloud[name].limits = limits or Limits()
         async with cloud:
@@ -466,6 +467,33 @@ def test_a_stranger_at_the_peer_port_is_refused_a_few_times_only(tmp_path: Path)
         assert 429 in statuses
 
     run(tmp_path, test, "paris", "lyon")
+
+
+@pytest.mark.parametrize(("announce", "status"), [("", 403), ("lan0", 200)])
+def test_stranger_at_the_peer_port_learns_what_is_announced_alone(tmp_path: Path, announce: str, status: int) -> None:
+    async def test(cloud: Cloud) -> None:
+        base = f"https://127.0.0.1:{cloud['paris'].peer_port}"
+        async with aiohttp.ClientSession() as session:
+            async with session.get(f"{base}/atoll/announcement", ssl=peer_tls(None)) as answer:
+                assert answer.status == status
+                if status == 200:
+                    url = f"http://127.0.0.1:{cloud['paris'].public_port}/identity/v3"
+                    assert await answer.json() == {"cloud": "test", "site": "paris", "region": "r", "url": url}
+            for method, path in (
+                ("POST", "/atoll/announcement"),
+                ("GET", "/atoll/announcement?x=1"),
+                ("GET", "/atoll/announcement/"),
+                ("GET", "/atoll/ping"),
+                ("GET", "/atoll/edge-zone"),
+                ("GET", "/compute/v2.1/servers"),
+            ):
+                async with session.request(method, base + path, ssl=peer_tls(None)) as answer:
+                    assert answer.status == 403, (method, path)
+
+    def announced(cloud: Cloud) -> None:
+        cloud["paris"].options = replace(cloud["paris"].options, announce=announce)
+
+    run(tmp_path, test, "paris", prepare=announced)
 
 
 # --- Services behind it

@@ -7,6 +7,7 @@ import gc
 import json
 import logging
 import threading
+import uuid
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ from atoll.gateway.faults import fault, unreachable
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.headers import GIVEN_ID
 from atoll.gateway.request.requester import Requester
-from atoll.gateway.resolve.locate import Locations
+from atoll.gateway.resolve.locate import REMEMBERED_S, Locations
 from atoll.gateway.resolve.routes import IMAGES
 
 
@@ -103,6 +104,19 @@ def test_a_flood_of_mistakes_is_not_a_flood_of_lines(caplog: pytest.LogCaptureFi
     now[0] = 2.0
     log.warning("later")
     assert [record.getMessage() for record in caplog.records[BURST:]] == [f"suppressed {100 - BURST} lines like the next one", "later"]
+
+
+def test_location_is_remembered_for_a_day_after_its_last_proof() -> None:
+    now, image = 0.0, IMAGES
+    locations, key = Locations(clock=lambda: now), str(uuid.uuid4())
+    locations.learn(image, [(key, "nice")])
+    now += REMEMBERED_S - 1
+    assert locations.get(image, key) == "nice"
+    locations.learn(image, [(key, "nice")])
+    now += REMEMBERED_S - 1
+    assert locations.get(image, key) == "nice"
+    now += 2
+    assert locations.get(image, key) is None, "the look before has proved nothing"
 
 
 def test_caches_are_bounded() -> None:

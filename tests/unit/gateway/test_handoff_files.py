@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import sqlite3
+from contextlib import closing
 
 from atoll.gateway.handoffs.files import HandoffFiles, append
-from atoll.gateway.handoffs.journal import Arrival, Arriving, Departure, Journal, Leaving
+from atoll.gateway.handoffs.journal import KEPT_S, Arrival, Arriving, Departure, Journal, Leaving
+from atoll.gateway.resolve.locate import REMEMBERED_S
 from atoll.identifiers import ARRIVALS, arrival_file
 
 ARRIVAL = Arrival("h", "s", "p", "paris", {"name": "web"})
@@ -81,6 +84,51 @@ def test_journal_keeps_few_ended_hand_offs_of_a_server_and_no_description_of_it(
     assert journal.open_departures() == []
     assert journal.shown("39", "s", "p").reason == "no valid host"
     assert [journal.shown(*wrong) for wrong in (("39", "t", "p"), ("39", "s", "q"), ("1", "s", "p"), ("", "s", "p"))] == [None] * 4
+    journal.close()
+
+
+def test_ended_hand_offs_are_kept_for_a_week_and_open_ones_for_ever(tmp_path):
+    now = 1e9
+    journal = Journal(tmp_path / "handoffs.db", clock=lambda: now)
+    journal.depart(Departure("open", "s", "p", "nice", Leaving.COMMITTING))
+    journal.depart(Departure("done", "t", "p", "nice", Leaving.DONE))
+    journal.depart(Departure("failed", "u", "p", "nice", Leaving.FAILED))
+    assert journal.latest("t").ended_s == now
+    now += KEPT_S - 1
+    journal.depart(journal.latest("t"))  # as if it were recorded again, which does not prolong it
+    journal.depart(Departure("new", "v", "p", "nice", Leaving.DONE))
+    assert [each.id for each in journal.departures()] == ["open", "done", "failed", "new"]
+    now += 2
+    journal.close()
+    journal = Journal(tmp_path / "handoffs.db", clock=lambda: now)
+    assert [each.id for each in journal.departures()] == ["open", "new"]
+    now += KEPT_S
+    journal.depart(Departure("newer", "w", "p", "nice", Leaving.DONE))
+    assert [each.id for each in journal.departures()] == ["open", "newer"]
+    journal.close()
+    assert KEPT_S > 2 * REMEMBERED_S, "no gateway remembers the former site of a server for longer"
+
+
+def test_one_project_cannot_fill_the_journal_nor_displace_the_hand_offs_of_another(tmp_path, monkeypatch):
+    monkeypatch.setattr("atoll.gateway.handoffs.journal.MOST_ENDED_OF_PROJECT", 3)
+    journal = Journal(tmp_path / "handoffs.db")
+    journal.depart(Departure("ours", "s", "p", "nice", Leaving.DONE))
+    journal.depart(Departure("open", "x", "q", "nice"))
+    for number in range(9):
+        journal.depart(Departure(str(number), f"server {number}", "q", "nice", Leaving.FAILED))
+    assert [each.id for each in journal.departures()] == ["ours", "open", "6", "7", "8"]
+    journal.close()
+
+
+def test_journal_of_an_earlier_version_is_dated_when_it_is_opened(tmp_path):
+    journal = Journal(tmp_path / "handoffs.db")
+    journal.depart(Departure("1", "s", "p", "nice", Leaving.DONE))
+    journal.depart(Departure("2", "t", "p", "nice", Leaving.COPYING))
+    journal.close()
+    with closing(sqlite3.connect(tmp_path / "handoffs.db")) as database, database:
+        database.execute("UPDATE departure SET record = json_remove(record, '$.ended_s')")
+    journal = Journal(tmp_path / "handoffs.db", clock=lambda: 5e9)
+    assert [(each.id, each.ended_s) for each in journal.departures()] == [("1", 5e9), ("2", 0.0)]
     journal.close()
 
 

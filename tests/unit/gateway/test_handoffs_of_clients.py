@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+import time
 import uuid
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from multidict import CIMultiDict
 from atoll.gateway.edge import MobilityEvent, Status
 from atoll.gateway.handoffs.api import _sizes
 from atoll.gateway.handoffs.failures import HandoffRefused
-from atoll.gateway.handoffs.journal import Departure, Journal, Leaving
+from atoll.gateway.handoffs.journal import KEPT_S, Departure, Journal, Leaving
 from atoll.gateway.request.call import Call, to_gateway
 from atoll.gateway.request.headers import GIVEN_ID
 from atoll.gateway.resolve.routes import COMPUTE
@@ -130,6 +131,13 @@ def test_state_is_shown_to_the_servers_project_alone(tmp_path):
             assert (status, said["state"], said["reason"], said["running"]) == (200, "failed", "no valid host", False)
             assert (await cloud.ask(site, "GET", f"{path(server)}?id={handoff}", headers=THEIRS))[0] == 404
             assert (await cloud.ask(site, "GET", f"{path(server)}?id={uuid.uuid4()}", headers=OURS))[0] == 404
+            assert (await cloud.ask(site, "GET", f"{path(server)}?id=h", headers=OURS))[0] == 400
+            assert (await cloud.ask(site, "GET", path(server), headers=OURS))[0] == 404, "none is under way"
+        cloud["paris"].handoffs.journal.depart(Departure(str(uuid.uuid4()), server, "p1", "lyon", Leaving.COMMITTING))
+        for site in ("paris", "nice"):
+            status, said, _ = await cloud.ask(site, "GET", path(server), headers=OURS)
+            assert (status, said["site"], said["state"]) == (202, "lyon", "committing")
+            assert (await cloud.ask(site, "GET", path(server), headers=THEIRS))[0] == 404
 
     run(tmp_path, test)
 
@@ -145,6 +153,12 @@ def test_server_that_was_handed_off_is_found_at_its_new_site(tmp_path):
         for site in ("paris", "lyon", "nice"):
             assert (await cloud.ask(site, "GET", item))[1]["server"]["where"] == "nice"
         assert cloud["lyon"].gateway.locations.get(COMPUTE["servers"], server) == "nice"
+        # A week later, paris does not know about the hand-off any more, and nobody remembers that the server was there.
+        cloud["paris"].handoffs.journal._clock = lambda: time.time() + KEPT_S + 1
+        cloud["paris"].handoffs.journal.depart(Departure("g", str(uuid.uuid4()), "p1", "nice", Leaving.DONE))
+        assert cloud["paris"].handoffs.moved(server) is None
+        cloud["lyon"].gateway.locations._sites.clear()
+        assert (await cloud.ask("lyon", "GET", item))[1]["server"]["where"] == "nice"
         assert (await cloud.ask("lyon", "DELETE", item))[0] == 204
         assert (await cloud.ask("lyon", "GET", item))[0] == 404
 

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from atoll.cloud.changes import NewSite
-from atoll.gateway.options import FILE, Options
+from atoll.gateway.announcer import Announced
+from atoll.gateway.options import ANNOUNCER_FILE, FILE, Options
 from atoll.identifiers import GATEWAY_SERVICES, LOCAL_USERS, gateway_role, local_endpoint, local_user
 from atoll.services.keystone.bootstrap import BESIDES
 from atoll.site.gateway import MEMBERS_FILE
@@ -133,3 +134,19 @@ def test_nothing_is_written_anew_by_the_next_up(state, cache, runtime, file):
     before = path.stat()
     assert up(state, cache, file).started == ()
     assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_site_is_announced_where_the_file_says_so_by_a_process_without_secrets(state, cache, runtime, file):
+    file.write_text(file.read_text() + "discovery: {announce: {lyon: lan0, abroad: wlan0}}\n")
+    up(state, cache, file)
+    announcers = [name for name in runtime.signatures if name.endswith("/announcer")]
+    assert announcers == ["lyon/announcer"]
+    told = Announced(**json.loads((state.site("lyon") / "etc" / ANNOUNCER_FILE).read_text()))
+    certificate = str(state.site("lyon") / "tls/cert.pem")
+    assert told == Announced("sea", "lyon", "127.0.0.2", 15013, "lan0", certificate)
+    assert not (state.site("paris") / "etc" / ANNOUNCER_FILE).exists()
+    assert [Options.load(state.site(name) / "etc" / FILE).announce for name in ("paris", "lyon")] == ["", "lan0"]
+    file.write_text(file.read_text().replace("lyon: lan0, ", ""))
+    up(state, cache, file)
+    assert not any(name.endswith("/announcer") for name in runtime.signatures)
+    assert not (state.site("lyon") / "etc" / ANNOUNCER_FILE).exists()

@@ -8,21 +8,22 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from use_cases import options, page
-from use_cases.cloud import Cloud, CloudError, Step
+from use_cases import options
+from use_cases.cloud import Cloud, CloudError
 from use_cases.fire.landscape import MASTS, landscape
 from use_cases.fire.report import Record, render
-from use_cases.lines import operate
 from use_cases.messages import Message
+from use_cases.operator import Operator
 
 PLACES = tuple(mast.name for mast in MASTS)
 
 
-class Operator:
-    """The part of the scenario that is played in the cloud, and its record."""
+class FireOperator(Operator):
+    """The operator of the forest fire."""
 
     def __init__(self, cloud: Cloud, record: Record, file: Path) -> None:
-        self._cloud, self._record, self._file = cloud, record, file
+        super().__init__(cloud, record, file)
+        self._fire = record
         self._land = landscape(record.seed)
         self._answers: dict[str, Callable[[Message], Message]] = {
             "high": self._high,
@@ -30,51 +31,35 @@ class Operator:
             "analyse": self._analyse,
         }
 
-    def take(self, step: str, line: Message) -> Message | None:
-        """Take a step of the field, and return the answer if the field waits for one."""
+    def answer(self, step: str, line: Message) -> Message | None:
+        """See `Operator`."""
         if step == "crew":
-            self._record.crew.append((line["x"], line["y"]))
-        notes = {"danger": self._record.days, "alarm": self._record.alarms, "evacuation": self._record.zones}
+            self._fire.crew.append((line["x"], line["y"]))
+        notes = {"danger": self._fire.days, "alarm": self._fire.alarms, "evacuation": self._fire.zones}
         if step in notes:
             notes[step].append(line)
         _say(step, line)
-        answer = self._answers[step](line) if step in self._answers else None
-        self.show()
-        return answer
+        return self._answers[step](line) if step in self._answers else None
 
-    def show(self) -> None:
-        """Write the page as it is now."""
-        page.write(self._file, render(self._record, self._land))
-
-    def prepare(self) -> None:
-        """Bring everything into the cloud that a server will need."""
-        self._note(self._cloud.prepare())
-
-    def finish(self) -> None:
-        """Leave the cloud as it was."""
-        self._note(self._cloud.finish())
-        self.show()
-
-    def _note(self, steps: list[Step]) -> None:
-        for step in steps:
-            print(f"  cloud: {step}", flush=True)
-        self._record.steps += steps
+    def render(self) -> str:
+        """See `Operator`."""
+        return render(self._fire, self._land)
 
     def _high(self, _line: Message) -> Message:
-        self._note(self._cloud.start(PLACES[0]))
+        self.note(self.cloud.start(PLACES[0]))
         return {}
 
     def _moved(self, line: Message) -> Message:
-        self._note(self._cloud.move(line["mast"]))
-        self._note(self._cloud.cut(line["mast"]))
+        self.note(self.cloud.move(line["mast"]))
+        self.note(self.cloud.cut(line["mast"]))
         return {}
 
     def _analyse(self, line: Message) -> Message:
-        words = [*self._cloud.inside(PLACES[1]), sys.executable, "-m", "use_cases.fire.analysis"]
+        words = [*self.cloud.inside(PLACES[1]), sys.executable, "-m", "use_cases.fire.analysis"]
         done = subprocess.run(words, input=json.dumps(line), capture_output=True, text=True, check=True)
-        self._record.analysis = json.loads(done.stdout)
-        print(f"  analysis: {self._record.analysis['members']} simulations in {self._record.analysis['seconds']} s", flush=True)
-        return self._record.analysis
+        self._fire.analysis = json.loads(done.stdout)
+        print(f"  analysis: {self._fire.analysis['members']} simulations in {self._fire.analysis['seconds']} s", flush=True)
+        return self._fire.analysis
 
 
 def _say(step: str, line: Message) -> None:
@@ -96,12 +81,8 @@ def play(cloud: Cloud, record: Record, file: Path) -> None:
     Raises:
         CloudError: the cloud failed, or the field ended early.
     """
-    operator = Operator(cloud, record, file)
-    try:
-        operator.prepare()
-        operate([*cloud.inside(PLACES[1]), sys.executable, "-m", "use_cases.fire.field", str(record.seed)], operator.take)
-    finally:
-        operator.finish()
+    words = [sys.executable, "-m", "use_cases.fire.field", str(record.seed)]
+    FireOperator(cloud, record, file).play(lambda here: [*here.inside(PLACES[1]), *words])
 
 
 def main() -> int:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from use_cases import options, page
-from use_cases.cloud import Cloud, CloudError, Step
-from use_cases.lines import operate
+from use_cases import options
+from use_cases.cloud import Cloud, CloudError
 from use_cases.messages import Message
+from use_cases.operator import Operator
 from use_cases.waste.city import bins
 from use_cases.waste.field import DAYS
 from use_cases.waste.report import Record, render
@@ -18,47 +18,32 @@ CUT_AFTER_DAYS = 7
 """Days after which the WAN is cut, which must change nothing."""
 
 
-class Operator:
-    """The part of the scenario that is played in the cloud, and its record."""
+class WasteOperator(Operator):
+    """The operator of the garbage collection."""
 
     def __init__(self, cloud: Cloud, record: Record, file: Path) -> None:
-        self._cloud, self._record, self._file = cloud, record, file
+        super().__init__(cloud, record, file)
+        self._waste = record
         self._city = bins(record.seed)
 
-    def take(self, step: str, line: Message) -> Message | None:
-        """Take a step of the field, and return the answer if the field waits for one."""
-        answer: Message | None = None
+    def answer(self, step: str, line: Message) -> Message | None:
+        """See `Operator`."""
         if step == "evening":
-            self._note(self._cloud.start(PLACES[0]))
-            answer = {}
-        elif step == "day":
-            self._record.days.append(line)
+            self.note(self.cloud.start(PLACES[0]))
+            return {}
+        if step == "day":
+            self._waste.days.append(line)
             count = sum(len(route) for route in line["routes"])
             print(f"day {line['day'] + 1}: {count} bins, {line['metres'] / 1000:.1f} km, planned in {line['seconds']} s", flush=True)
-            if len(self._record.days) == CUT_AFTER_DAYS:
-                self._note(self._cloud.cut(PLACES[0]))
+            if len(self._waste.days) == CUT_AFTER_DAYS:
+                self.note(self.cloud.cut(PLACES[0]))
         elif step == "done":
-            self._record.outcome = line
-        self.show()
-        return answer
+            self._waste.outcome = line
+        return None
 
-    def show(self) -> None:
-        """Write the page as it is now."""
-        page.write(self._file, render(self._record, self._city))
-
-    def prepare(self) -> None:
-        """Bring everything into the cloud that the server will need."""
-        self._note(self._cloud.prepare())
-
-    def finish(self) -> None:
-        """Leave the cloud as it was."""
-        self._note(self._cloud.finish())
-        self.show()
-
-    def _note(self, steps: list[Step]) -> None:
-        for step in steps:
-            print(f"  cloud: {step}", flush=True)
-        self._record.steps += steps
+    def render(self) -> str:
+        """See `Operator`."""
+        return render(self._waste, self._city)
 
 
 def play(cloud: Cloud, record: Record, file: Path, days: int) -> None:
@@ -67,13 +52,8 @@ def play(cloud: Cloud, record: Record, file: Path, days: int) -> None:
     Raises:
         CloudError: the cloud failed, or the field ended early.
     """
-    operator = Operator(cloud, record, file)
-    try:
-        operator.prepare()
-        words = [sys.executable, "-m", "use_cases.waste.field", str(record.seed), str(days)]
-        operate([*cloud.inside(PLACES[0]), *words], operator.take)
-    finally:
-        operator.finish()
+    words = [sys.executable, "-m", "use_cases.waste.field", str(record.seed), str(days)]
+    WasteOperator(cloud, record, file).play(lambda here: [*here.inside(PLACES[0]), *words])
 
 
 def main() -> int:

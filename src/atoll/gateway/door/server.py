@@ -45,6 +45,7 @@ from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.target import SERVICES, STRICT, Refused, Target, parse
 from atoll.gateway.request.token_verifier import TokenVerifier
 from atoll.gateway.resolve.routes import is_image_data
+from atoll.identifiers import ANNOUNCEMENT
 from atoll.mesh import compute_sites
 from atoll.mesh.node import Mesh
 
@@ -68,7 +69,7 @@ _LINE = 16 << 10
 """Greatest size, in bytes, of a header or of the request line, which holds the filters of a list."""
 
 JOIN = "/atoll/join"
-"""Path of the one request at the peer port that needs no certificate."""
+"""Path of the request at the peer port that needs no certificate, besides `ANNOUNCEMENT` if the gateway is announced."""
 
 PING = "/atoll/ping"
 """Path at the peer port by which another gateway checks that this one answers."""
@@ -118,6 +119,8 @@ class GatewayServer:
         self._public_runner = web.ServerRunner(public)
         application = web.Application(client_max_size=MAX_BODY, middlewares=[self._check_peer])
         application.router.add_get(PING, _pong)
+        if options.announce:
+            application.router.add_get(ANNOUNCEMENT, self._announcement)
         extensions.extend(application)
         application.router.add_get(PEER_PATH + "/{kind}", self._peer_console)
         application.router.add_route("*", "/{path:.*}", self._peer)
@@ -127,6 +130,7 @@ class GatewayServer:
             application, access_log=None, auto_decompress=False, max_line_size=_LINE, max_field_size=_LINE, lingering_time=LINGER_S
         )
         self._doors: list[Listener] = []
+        self._of_strangers = {("POST", JOIN)} | ({("GET", ANNOUNCEMENT)} if options.announce else set())
 
     async def start(self, public: socket.socket, peer: socket.socket) -> None:
         """Start both servers on listening sockets."""
@@ -369,7 +373,7 @@ class GatewayServer:
                 connection.recognise()
                 return await self._peer(request, compute_site)
             self._peer_limiter.ask(connection.address, "")
-            if request.raw_path == JOIN and request.method == "POST":
+            if (request.method, request.raw_path) in self._of_strangers:
                 return await handler(request)
             why, status = "the client has no certificate of a member of this cloud", 403
         except Refused as refused:
@@ -381,6 +385,12 @@ class GatewayServer:
         response = web.Response(status=status, text=f"{why}\n")
         response.force_close()
         return response
+
+    async def _announcement(self, _request: web.Request) -> web.StreamResponse:
+        """Answer a device that has found this gateway on its local network; the certificate of the connection proves the answer."""
+        options = self._options
+        url = f"http://{self._default_host}/identity/v3"
+        return web.json_response({"cloud": options.cloud, "site": options.site, "region": options.region, "url": url})
 
     def _is_member(self, host: str) -> bool:
         return any(member.host == host for member in self._mesh.members().values())

@@ -38,7 +38,7 @@ def selected(items: Iterable[Mapping[str, Any]], query: Mapping[str, str], requi
     Raises:
         Problem: the filter is malformed, or two parameters contradict each other.
     """
-    conditions = _conditions(query["filter"]) if "filter" in query else ()
+    conditions = conditions_of(query)
     chosen = [name for name in ("all_fields", "fields", "exclude_fields", "exclude_default") if name in query]
     if len(chosen) > 1 and chosen != ["fields", "exclude_default"]:
         raise invalid(f"the query has both {chosen[0]} and {chosen[1]}: expected one of them")
@@ -49,11 +49,21 @@ def selected(items: Iterable[Mapping[str, Any]], query: Mapping[str, str], requi
             return True
         return name not in names if chosen[0] == "exclude_fields" else chosen[0] != "fields" or name in names
 
-    return [
-        {name: value for name, value in item.items() if kept(name, value)}
-        for item in items
-        if all(_holds(item, each) for each in conditions)
-    ]
+    return [{name: value for name, value in item.items() if kept(name, value)} for item in items if meets(item, conditions)]
+
+
+def conditions_of(query: Mapping[str, str]) -> Sequence[Condition]:
+    """Return the conditions of the filter of a query; none if the query has no filter.
+
+    Raises:
+        Problem: the filter is malformed.
+    """
+    return _conditions(query["filter"]) if "filter" in query else ()
+
+
+def meets(item: Mapping[str, Any], conditions: Iterable[Condition]) -> bool:
+    """Return whether an item meets all conditions."""
+    return all(_holds(item, each) for each in conditions)
 
 
 def _conditions(text: str) -> list[Condition]:

@@ -101,7 +101,7 @@ def context_of(body: bytes) -> WantedContext:
     """Return the context in the body of a request.
 
     Raises:
-        Problem: the body is not as the standard says, or asks for notifications.
+        Problem: the body is not as the standard says, asks for notifications, or names several instances.
     """
     context = TypeAdapter(WantedContext)
     found: WantedContext = parsed(body, "AppContext", context)
@@ -109,6 +109,8 @@ def context_of(body: bytes) -> WantedContext:
         raise invalid("no notifications are sent: leave out callbackReference and appLocationUpdates")
     if "user_app_instance_info" not in found.app_info.model_fields_set:
         raise invalid("AppContext.appInfo has no userAppInstanceInfo: expected a list, which may be empty")
+    if len(found.app_info.user_app_instance_info) > 1:
+        raise invalid("AppContext.appInfo.userAppInstanceInfo has several instances: expected at most one")
     return found
 
 

@@ -3,6 +3,9 @@
 An *application context* is an instance of an application: a server of Nova that was started for one device. Its disk is made at the site,
 from an image, or from an overlay and its base. Nothing else is stored. The answer to a new context waits until the server runs, because
 the standard has no request by which a device could ask for the address later.
+
+A context with a new location is moved by a hand-off, which the user's own token begins. The answer does not wait for its end: the standard
+describes the update as accepted, and its end as an event.
 """
 
 from __future__ import annotations
@@ -10,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -18,17 +21,18 @@ from multidict import CIMultiDict
 
 from atoll.gateway.edge import device_application_bodies as bodies
 from atoll.gateway.edge.applications import ID, Application, Applications
-from atoll.gateway.edge.device_application_bodies import MOST_BYTES, WantedApplication
+from atoll.gateway.edge.device_application_bodies import MOST_BYTES, WantedApplication, WantedContext
+from atoll.gateway.edge.flavors import flavor_of
 from atoll.gateway.edge.front import Body, EdgeOperation, Question
-from atoll.gateway.edge.instances import AppInstance, instance_of
+from atoll.gateway.edge.instances import APP, AppInstance, instance_of
 from atoll.gateway.edge.launcher import Launcher
 from atoll.gateway.edge.placement import Placement
-from atoll.gateway.edge.problem import Problem, invalid
+from atoll.gateway.edge.problem import Problem, invalid, of_service
 from atoll.gateway.edge.user_services import UserServices
 from atoll.gateway.options import Options
 from atoll.gateway.request.call import Reply, Unreachable, json_reply
 from atoll.gateway.request.headers import MISSING
-from atoll.gateway.request.paths import segment
+from atoll.gateway.request.paths import is_uuid, segment
 
 ROOT = "/dev_app/v1/"
 """First segments of the API's paths."""
@@ -45,6 +49,13 @@ POLL_S = 0.5
 MOST_LOCATIONS = 4
 """Greatest number of places in an answer."""
 
+HANDOFF = "X-Atoll-Handoff"
+"""Set in the answer to an update that moves an instance: the id of the hand-off, whose state the device can ask for."""
+
+Move = Callable[[Question, str, str], Awaitable[Reply]]
+"""A function that has a server handed off to a site for a caller, or continues the hand-off to this site, and returns the state or the
+refusal. Without a site, it returns the state of the hand-off that is under way."""
+
 _FILTERS = frozenset(("appname", "appprovider", "appsoftversion", "servicecont", "vendorid"))
 _CONTEXT = "([0-9a-f]{12}[1-5][0-9a-f]{3}[89ab][0-9a-f]{15})"
 """The id of a context: the id of its server without hyphens, because the standard allows 32 characters."""
@@ -57,7 +68,12 @@ class DeviceApplications:
         options: the gateway's settings.
         services: the services of the cloud.
         placement: chooses the site of an instance.
+
+    Attributes:
+        move: see `Move`; the gateway's application sets this function.
     """
+
+    move: Move
 
     def __init__(self, options: Options, services: UserServices, placement: Placement) -> None:
         self._options = options
@@ -93,8 +109,6 @@ class DeviceApplications:
         wanted = bodies.context_of(question.body)
         if wanted.context_id is not None:
             raise invalid("AppContext.contextId is assigned by the cloud: leave it out")
-        if len(wanted.app_info.user_app_instance_info) > 1:
-            raise invalid("AppContext.appInfo.userAppInstanceInfo has several instances: expected at most one")
         named = bodies.site_of(wanted.app_info.user_app_instance_info, self._placement.everywhere())
         application = await self._application(question, wanted.app_info)
         start = named or self._placement.start(question)
@@ -171,18 +185,54 @@ class DeviceApplications:
             return  # the server stays in the list of the project's instances, and its owner can delete it there
 
     async def _update(self, question: Question) -> Reply:
-        await self._server(question)
+        server = await self._server(question)
+        instance = instance_of(server, question.caller.project)
+        assert instance is not None, "`_server` has checked it"
         wanted = bodies.context_of(question.body)
-        if bodies.site_of(wanted.app_info.user_app_instance_info, self._placement.everywhere()):
-            raise Problem(403, "a running application can't be moved to another site: leave out appLocation")
-        return self._empty()
+        _check_same(wanted, server, question.names[0])
+        site = bodies.site_of(wanted.app_info.user_app_instance_info, self._placement.everywhere())
+        reply = self._empty()
+        if site and (identifier := await self._moved(question, server, instance, site)):
+            reply.headers[HANDOFF] = identifier
+        return reply
+
+    async def _moved(self, question: Question, server: dict[str, Any], instance: AppInstance, site: str) -> str:
+        """Have an instance handed off to a site; return the id of the hand-off, which is empty if the instance is there already.
+
+        Raises:
+            Problem: the site has no room, or the hand-off is refused.
+            Unreachable: a site that the request needs does not answer.
+        """
+        if instance.site != site and not await self._has_room(question, server, site):
+            reply = await self.move(question, instance.id, "")
+            if not reply.ok or self._services.expect(reply).get("site") != site:  # a hand-off to this site may have taken the room
+                raise Problem(403, f"{site} has no room for the application now, and none is waited for")
+        reply = await self.move(question, instance.id, site)
+        if reply.ok:
+            identifier = self._services.expect(reply).get("id", "")
+            if not isinstance(identifier, str) or not (identifier == "" or is_uuid(identifier)):
+                raise Unreachable(reply.site, "its answer about a hand-off is malformed")
+            return identifier
+        problem = of_service(reply)
+        if problem.status in {400, 409, 501}:
+            # The standard has one status for whatever the state of the instance does not allow.
+            raise Problem(403, problem.message)
+        raise problem
+
+    async def _has_room(self, question: Question, server: dict[str, Any], site: str) -> bool:
+        """Return whether a site has the memory of a server's flavor left; `True` if the site can't be asked."""
+        held = server.get("flavor")
+        target = f"/v2.1/flavors/{segment(str(held.get('id')))}" if isinstance(held, dict) else ""
+        shown = await self._services.show(question, "compute", target, "flavor") if target else None
+        flavor = flavor_of(shown) if shown is not None else None
+        return await self._placement.has_room(site, flavor.memory_mb if flavor is not None else 0)
 
     async def _delete(self, question: Question) -> Reply:
-        await self._launcher.delete(question, await self._server(question))
+        await self._launcher.delete(question, str((await self._server(question))["id"]))
         return self._empty()
 
-    async def _server(self, question: Question) -> str:
-        """Return the id of the server of the context that a path names.
+    async def _server(self, question: Question) -> dict[str, Any]:
+        """Return the server of the context that a path names, as Nova shows it.
 
         Raises:
             Problem: the caller's project has no such context.
@@ -192,7 +242,7 @@ class DeviceApplications:
         server = await self._services.show(question, "compute", f"/v2.1/servers/{segment(identifier)}", "server")
         if server is None or instance_of(server, question.caller.project) is None or CONTEXT not in server["metadata"]:
             raise Problem(404, "there is no such application context")
-        return identifier
+        return server
 
     async def _locations(self, question: Question) -> Reply:
         wanted = bodies.locations_of(question.body)
@@ -205,6 +255,22 @@ class DeviceApplications:
 
     def _empty(self) -> Reply:
         return Reply(204, CIMultiDict(), b"", self._options.site)
+
+
+def _check_same(wanted: WantedContext, server: dict[str, Any], context: str) -> None:
+    """Check that an update changes nothing but the location, as the standard says.
+
+    Raises:
+        Problem: it does.
+    """
+    metadata, app = server["metadata"], wanted.app_info.app_d_id
+    for name, value, held in (
+        ("contextId", wanted.context_id, context),
+        ("associateDevAppId", wanted.associate_dev_app_id, metadata[CONTEXT]),
+        ("appInfo.appDId", app, metadata[APP]),
+    ):
+        if value is not None and value != held:
+            raise invalid(f"AppContext.{name} is not that of the context, and can't be changed: only appLocation can")
 
 
 def _path(pattern: str) -> re.Pattern[str]:

@@ -13,6 +13,7 @@ from typing import Any
 
 from atoll.gateway.edge.front import Question
 from atoll.gateway.edge.user_services import UserServices
+from atoll.gateway.request.call import Unreachable
 from atoll.gateway.request.paths import is_uuid
 
 APP = "atoll_app"
@@ -120,6 +121,21 @@ async def instances(services: UserServices, question: Question) -> tuple[list[Ap
     listed = await services.list(question, "compute", "/v2.1/servers/detail", "servers")
     found = (instance_of(server, question.caller.project) for server in listed.items)
     return [instance for instance in found if instance is not None], listed.missing
+
+
+async def any_of(services: UserServices, question: Question, app: str) -> str:
+    """Return the id of an instance of an application in the caller's project; empty if no site has one.
+
+    Raises:
+        Problem: Nova refuses the list.
+        Unreachable: a site that may have an instance does not answer.
+    """
+    found, missing = await instances(services, question)
+    held = next((instance.id for instance in found if instance.app == app), "")
+    if not held and missing:
+        why = f"it may have instances of the application, and does not answer ({missing}): disable the application until it does"
+        raise Unreachable(missing.partition(",")[0], why)
+    return held
 
 
 def _is_port(value: Any) -> bool:

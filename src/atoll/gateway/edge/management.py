@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 from atoll.gateway.edge.applications import ID, Applications
 from atoll.gateway.edge.device import fields_of
 from atoll.gateway.edge.front import Body, EdgeOperation, Question
-from atoll.gateway.edge.instances import AppInstance, instance_of, instances
+from atoll.gateway.edge.instances import AppInstance, any_of, instance_of, instances
 from atoll.gateway.edge.launcher import Launcher, network_of
 from atoll.gateway.edge.manifest import MOST_BYTES, parse
 from atoll.gateway.edge.problem import Problem, invalid
@@ -88,9 +88,8 @@ class ApplicationManagement:
 
     async def _delete(self, question: Question) -> Reply:
         application = await self._applications.get(question, question.names[0])
-        found, _missing = await instances(self._services, question)
-        if running := [instance for instance in found if instance.app == application.id]:
-            raise Problem(409, f"the application has instances ({running[0].id}, …): delete them first")
+        if running := await any_of(self._services, question, application.id):
+            raise Problem(409, f"the application has instances ({running}, …): delete them first")
         await self._applications.withdraw(question, application)
         return self._empty(204)
 

@@ -57,6 +57,7 @@ class EdgeFronts:
         mobility: the application mobility service, which has a file and open connections.
         life: the life cycle management, which has a file and tasks.
         owner: starts instances in the zone of this site for other gateways.
+        device: the device application interface, which hands servers off.
     """
 
     camara: EdgeApis
@@ -64,6 +65,7 @@ class EdgeFronts:
     mobility: ApplicationMobility
     life: LifeCycle
     owner: ZoneOwner
+    device: DeviceApplications
 
     def attach(self, application: web.Application) -> None:
         """Add the handlers of the peer port."""
@@ -110,4 +112,4 @@ def edge_apis(options: Options, sites: Sites, zones: Zones, answer: GatewayAnswe
     packages, life = PackageManagement(options, lists), LifeCycle(options, sites, lists)
     etsi = [each for api in (device, mobility, packages, life) for each in api.operations]
     front = EdgeApis(options, sites, etsi, problem_details)
-    return EdgeFronts(EdgeApis(options, sites, camara), front, mobility, life, management.owner)
+    return EdgeFronts(EdgeApis(options, sites, camara), front, mobility, life, management.owner, device)

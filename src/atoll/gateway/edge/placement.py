@@ -60,6 +60,10 @@ class Placement:
 
         return await self._zones.best(start, most, need_mb=max(FREE_MB, flavor.memory_mb), rank=rank)
 
+    async def has_room(self, site: str, memory_mb: int) -> bool:
+        """Return whether a site has memory left for a server with so many megabytes; `True` if the site can't be asked."""
+        return await self._zones.has_room(site, max(FREE_MB, memory_mb))
+
     def start(self, question: Question) -> str:
         """Return the site of the device that sends a request.
 

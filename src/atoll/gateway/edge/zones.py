@@ -97,6 +97,11 @@ class Zones:
             first, size = first + size, AT_ONCE
         return found[:most]
 
+    async def has_room(self, site: str, need_mb: int) -> bool:
+        """Return whether a site has so many megabytes of memory left for a server; `True` if it can't be reached."""
+        here = site == self._sites.here
+        return not (here or site in self._mesh.reachable()) or await self._free_mb(site) >= need_mb
+
     def by_distance(self, start: str, sites: Iterable[str]) -> list[str]:
         """Return sites in the order of their round trips to a site, which comes first itself; unknown round trips come last."""
 

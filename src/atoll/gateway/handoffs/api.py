@@ -1,8 +1,8 @@
 """The API of clients by which a user hands off a server: `POST /cloudlet/v1/servers/SERVER/handoff` and `GET` of the same path.
 
-`POST` with `{"site": SITE}` begins a hand-off, or continues one that was interrupted, and answers at once with its state; `GET` shows the
-state of the hand-off whose id the query `id` has. A gateway that does not have the server passes the request on to the gateway that has it.
-A token is kept in memory for as long as the hand-off runs, and nowhere else.
+`POST` with `{"site": SITE}` begins a hand-off, or continues one that was interrupted, and answers at once with its state. `GET` shows the
+state of the hand-off whose id the query `id` has, or of the one that is under way. A gateway that does not have the server passes the
+request on to the gateway that has it. A token is kept in memory for as long as the hand-off runs, and nowhere else.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from aiohttp import web
 
 from atoll.gateway.bring import Bringer
 from atoll.gateway.bring.service_client import ServiceClient
-from atoll.gateway.edge import Consent, Door, MobilityEvent, Status, after_move, consent
+from atoll.gateway.edge import Consent, Door, MobilityEvent, Question, Status, after_move, consent
 from atoll.gateway.faults import fault
 from atoll.gateway.handoffs.caller import project_of
 from atoll.gateway.handoffs.copying import Copying
@@ -186,12 +186,26 @@ class Handoffs:
         except Unreachable as error:
             return fault("image", 503, str(error), self._sites.here)
 
+    async def move(self, question: Question, server: str, site: str) -> Reply:
+        """Answer a request for a hand-off that another API of this gateway makes for its caller; see `DeviceApplications.move`.
+
+        Raises:
+            Unreachable: a site that is needed does not answer.
+        """
+        client = ServiceClient(self._sites, question.token, question.request_id)
+        method, body = ("POST", json.dumps({"site": site}).encode()) if site else ("GET", b"")
+        try:
+            return await self._answer(client, method, server, body, passed=False)
+        except HandoffRefused as refused:
+            return fault("image", refused.status, str(refused), self._sites.here)
+
     async def _passed_on(self, request: web.Request) -> web.StreamResponse:
         """Answer a client's request that another gateway passes on with the client's token."""
         server, token = request.match_info["server"], request.headers.get("X-Auth-Token", "")
         client = ServiceClient(self._sites, token, heads.request_id(request.headers.get(heads.REQUEST_ID)))
-        body = await peer_body(request, MOST_BYTES) if request.method == "POST" else _wanted(request)
+        sent = await peer_body(request, MOST_BYTES)
         try:
+            body = sent if request.method == "POST" else _wanted(request)
             reply = await self._answer(client, request.method, server, body, passed=True)
         except HandoffRefused as refused:
             reply = fault("image", refused.status, str(refused), self._sites.here)
@@ -206,7 +220,7 @@ class Handoffs:
             client: has the user's token.
             method: POST or GET.
             server: the server's id.
-            body: the body of a POST, or the id of the hand-off that a GET wants to see.
+            body: the body of a POST, or the id of the hand-off that a GET wants to see; empty for the one that is under way.
             passed: whether another gateway has passed the request on.
 
         Raises:
@@ -215,20 +229,24 @@ class Handoffs:
         """
         project = await project_of(self._sites, client)
         if method == "GET":
-            if (found := self.journal.shown(body.decode(), server, project)) is not None:
+            found = self.journal.shown(body.decode(), server, project) if body else self._open(server, project)
+            if found is not None:
                 return self._shown(found)
         else:
             site = _site(body)
             self._check_site(site)
-            known = self.journal.latest(server)
-            known = known if known is not None and known.project == project else None
-            if known is not None and known.state not in ENDED:
+            if (known := self._open(server, project)) is not None:
                 return self._joined(client, known, site)
             if await self._servers.owned(server, project, client.token):
                 return await self._begun(client, server, project, site)
         if passed:
             raise HandoffRefused(f"{self._sites.here} has no server {server} of your project, and has handed off none", 404)
         return await self._elsewhere(client, method, server, body)
+
+    def _open(self, server: str, project: str) -> Departure | None:
+        """Return the hand-off of a project's server that is under way; `None` if there is none."""
+        known = self.journal.latest(server)
+        return known if known is not None and known.project == project and known.state not in ENDED else None
 
     def _check_site(self, site: str) -> None:
         if site not in self._sites.everywhere():
@@ -294,7 +312,7 @@ class Handoffs:
         """
         failed: Reply | None = None
         for each in self._sites.reachable():
-            query, sent = (f"id={segment(body.decode())}", None) if method == "GET" else ("", body)
+            query, sent = (f"id={segment(body.decode())}" if body else "", None) if method == "GET" else ("", body)
             call = to_gateway(method, f"{REQUESTS}/{segment(server)}", query=query, headers={"X-Auth-Token": client.token}, body=sent)
             try:
                 reply = await self._sites.send(each, call.with_(request_id=client.request_id), _PASSED_S)
@@ -349,9 +367,15 @@ def _server(request: web.BaseRequest) -> str:
 
 
 def _wanted(request: web.BaseRequest) -> bytes:
-    """Return the id of the hand-off that a request wants to see; empty if it names none."""
+    """Return the id of the hand-off that a request wants to see; empty if it names none.
+
+    Raises:
+        HandoffRefused: the id is malformed.
+    """
     wanted = request.query.get("id", "")
-    return wanted.encode() if is_uuid(wanted) else b""
+    if wanted and not is_uuid(wanted):
+        raise HandoffRefused("the id of the hand-off is malformed: expected a UUID", 400)
+    return wanted.encode()
 
 
 def _site(body: bytes) -> str:

@@ -7,6 +7,7 @@ Each change is on the disk when its method returns. The states and their order a
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
@@ -69,6 +70,7 @@ class Departure:
         disk: the digest of the stopped server's disk; empty before `COMMITTING`.
         reason: the reason of a failure, or of a wait; empty if there is none.
         result: facts for the user, such as the new addresses.
+        ended_s: the Unix time at which this site recorded the end; 0 before.
     """
 
     id: str
@@ -81,6 +83,7 @@ class Departure:
     disk: str = ""
     reason: str = ""
     result: Mapping[str, Any] = field(default_factory=dict)
+    ended_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,8 @@ CREATE TABLE IF NOT EXISTS departure (number INTEGER PRIMARY KEY AUTOINCREMENT, 
 CREATE TABLE IF NOT EXISTS arrival (number INTEGER PRIMARY KEY AUTOINCREMENT, id TEXT NOT NULL UNIQUE, record TEXT NOT NULL);
 CREATE INDEX IF NOT EXISTS arrival_state ON arrival (json_extract(record, '$.state'));
 CREATE INDEX IF NOT EXISTS departure_server ON departure (json_extract(record, '$.server'));
+CREATE INDEX IF NOT EXISTS departure_project ON departure (json_extract(record, '$.project'));
+CREATE INDEX IF NOT EXISTS departure_ended ON departure (json_extract(record, '$.ended_s'));
 """
 
 _DELETE_OLD = """
@@ -120,7 +125,18 @@ DELETE FROM departure WHERE number IN (
     SELECT number FROM departure WHERE json_extract(record, '$.server') = ? AND json_extract(record, '$.state') IN (?, ?)
     ORDER BY number DESC LIMIT -1 OFFSET ?)
 """
-"""Deletes the ended hand-offs of a server but the newest."""
+"""The statement that deletes the ended hand-offs of a server except the newest."""
+
+_DELETE_OLD_OF_PROJECT = _DELETE_OLD.replace("$.server", "$.project")
+"""The statement that deletes the ended hand-offs of a project except the newest."""
+
+_DATE = """
+UPDATE departure SET record = json_set(record, '$.ended_s', ?)
+WHERE json_extract(record, '$.state') IN (?, ?) AND coalesce(json_extract(record, '$.ended_s'), 0) = 0
+"""
+"""The statement that dates the ended hand-offs of earlier versions, which did not record the time."""
+
+_EXPIRE = "DELETE FROM departure WHERE json_extract(record, '$.ended_s') > 0 AND json_extract(record, '$.ended_s') < ?"
 
 _DELETE_REFUSED = """
 DELETE FROM arrival WHERE number IN (
@@ -136,6 +152,13 @@ record, could fill the journal. The answer about a hand-off without a record is 
 MOST_ENDED = 4
 """Greatest number of ended hand-offs of one server that are kept: a user can have a server refused as often as the user likes."""
 
+MOST_ENDED_OF_PROJECT = 1024
+"""Greatest number of ended hand-offs of one project that are kept: a user can hand off a new server again and again."""
+
+KEPT_S = 7 * 86_400.0
+"""Seconds for which an ended hand-off is kept. For this long, this site names the new site of a server to gateways that remember the
+server here. A gateway remembers the site of a server for a day (`resolve.locate.REMEMBERED_S`); the rest is for clocks that differ."""
+
 
 class Journal:
     """The database of hand-offs.
@@ -143,14 +166,23 @@ class Journal:
     Args:
         file: the SQLite file, in an existing directory; `:memory:` keeps nothing.
         on_end: called with each hand-off from this site that has ended, after its end is recorded.
+        clock: Unix time.
 
     Raises:
         sqlite3.Error: by every method, if the file can't be read or written.
     """
 
-    def __init__(self, file: Path | str = ":memory:", on_end: Callable[[Departure], None] = lambda _departure: None) -> None:
+    def __init__(
+        self,
+        file: Path | str = ":memory:",
+        on_end: Callable[[Departure], None] = lambda _departure: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._on_end = on_end
+        self._clock = clock
         self._database = opened(self, file, _SCHEMA, durable=True)
+        self._database.execute(_DATE, (clock(), *ENDED))
+        self._expire()
 
     def close(self) -> None:
         """Close the database file."""
@@ -161,11 +193,13 @@ class Journal:
     def depart(self, departure: Departure) -> None:
         """Record a hand-off at the source, anew or changed; of one that has ended, without the description of the server."""
         if departure.state in ENDED:
-            departure = replace(departure, wish={})
+            departure = replace(departure, wish={}, ended_s=departure.ended_s or self._clock())
         statement = "INSERT INTO departure (id, record) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET record = excluded.record"
         self._database.execute(statement, (departure.id, json.dumps(asdict(departure))))
         if departure.state in ENDED:
             self._database.execute(_DELETE_OLD, (departure.server, *ENDED, MOST_ENDED))
+            self._database.execute(_DELETE_OLD_OF_PROJECT, (departure.project, *ENDED, MOST_ENDED_OF_PROJECT))
+            self._expire()
             self._on_end(departure)
 
     def move(self, departure: Departure, state: Leaving, **changes: Any) -> Departure:
@@ -173,6 +207,9 @@ class Journal:
         changed = replace(departure, state=state, **changes)
         self.depart(changed)
         return changed
+
+    def _expire(self) -> None:
+        self._database.execute(_EXPIRE, (self._clock() - KEPT_S,))
 
     def departures(self) -> list[Departure]:
         """Return all hand-offs of servers that leave or have left, the oldest first."""

@@ -7,10 +7,11 @@ its own site first, then all others at the same time, and remembers the site tha
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from cachetools import LRUCache
+from cachetools import TTLCache
 
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.gateway.request.headers import MISSING
@@ -20,7 +21,13 @@ from atoll.gateway.resolve.routes import Resource, Route
 from atoll.gateway.sites import Sites
 
 REMEMBERED = 20_000
-"""Number of ids that are remembered; about 5 MB."""
+"""Number of ids that are remembered; about 8 MB."""
+
+REMEMBERED_S = 86_400.0
+"""Seconds for which the site of an id is remembered after the last answer that proved it.
+
+The former site of a server that was handed off names the new one for longer (`handoffs.journal.KEPT_S`). So no gateway remembers the former
+site when that site no longer knows about the hand-off."""
 
 ANSWER_S = 30.0
 """Seconds that a site has to answer a search."""
@@ -51,10 +58,11 @@ class Locations:
 
     Args:
         size: the number of ids that are remembered.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, size: int = REMEMBERED) -> None:
-        self._sites: LRUCache[tuple[str, str, str], str] = LRUCache(size)
+    def __init__(self, size: int = REMEMBERED, clock: Callable[[], float] = time.monotonic) -> None:
+        self._sites: TTLCache[tuple[str, str, str], str] = TTLCache(size, REMEMBERED_S, clock)
 
     def get(self, resource: Resource, identifier: str) -> str | None:
         """Return the site that holds a resource; `None` if it is unknown."""

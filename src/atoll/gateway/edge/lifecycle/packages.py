@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 from atoll.gateway.edge.applications import ID, Application, Applications
 from atoll.gateway.edge.attribute_filter import PARAMETERS, selected
 from atoll.gateway.edge.front import Body, EdgeOperation, Question
-from atoll.gateway.edge.instances import instances
+from atoll.gateway.edge.instances import any_of, instances
 from atoll.gateway.edge.lifecycle import package_bodies as bodies
 from atoll.gateway.edge.lifecycle.package_bodies import MOST_BYTES
 from atoll.gateway.edge.problem import Problem
@@ -87,7 +87,7 @@ class PackageManagement:
 
     async def _delete(self, question: Question) -> Reply:
         application = await self._application(question)
-        if (await self._used(question, application))[0]:
+        if await any_of(self._services, question, application.id):
             raise Problem(403, "the package has instances with a server: terminate them first")
         await self._applications.withdraw(question, application)
         return empty(204, self._site)

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from multidict import CIMultiDict
 
 from atoll.gateway.edge.applications import ID
-from atoll.gateway.edge.attribute_filter import PARAMETERS, selected
+from atoll.gateway.edge.attribute_filter import PARAMETERS, Condition, conditions_of, meets, selected
 from atoll.gateway.edge.etsi import project_of
 from atoll.gateway.edge.front import Body, EdgeOperation, Question, Upgraded
 from atoll.gateway.edge.instances import AppInstance, instance_of, instances
@@ -44,6 +45,7 @@ MOST_ADJACENT = 1000
 
 _TYPES = {"mobility_proc": True, "adj_app_info": False}
 _REQUIRED = frozenset(("serviceConsumerId", "appInstanceCommLink"))
+_REGISTERED_ID = "registeredInstanceId"
 
 
 class ApplicationMobility:
@@ -202,28 +204,42 @@ class ApplicationMobility:
     async def _adjacent(self, question: Question) -> Reply:
         registered, _missing = await self._registered(question)
         every, missing = await instances(self._services, question)
-        ready = [instance for instance in every if instance.status == "ready" and addresses(instance)]
-        near = {instance.site: self._order(instance.site, ready) for instance, _registration in registered}
-        found = [
-            self._neighbour(other, instance)
-            for instance, _registration in registered
-            for other in near[instance.site]
-            if other.app == instance.app and other.site != instance.site
-        ]
+        conditions = conditions_of(question.query)
+        pairs = self._pairs([instance for instance, _registration in registered], every, conditions)
+        found = list(islice(pairs, MOST_ADJACENT + 1))
+        if len(found) > MOST_ADJACENT:
+            raise invalid(f"the answer has more than {MOST_ADJACENT} items: expected a filter that at most {MOST_ADJACENT} pass")
         return self._listed(found, question, missing)
 
-    def _order(self, site: str, ready: list[AppInstance]) -> list[AppInstance]:
-        """Return instances, sorted by the distance of their sites from a given site."""
-        places = {name: place for place, name in enumerate(self._zones.by_distance(site, {each.site for each in ready}))}
-        return sorted(ready, key=lambda instance: (places[instance.site], instance.id))
+    def _pairs(
+        self, registered: Iterable[AppInstance], every: Iterable[AppInstance], conditions: Sequence[Condition]
+    ) -> Iterator[dict[str, Any]]:
+        """Yield the adjacent instances that pass a filter, by registered instance, those of the nearest site first.
 
-    def _neighbour(self, other: AppInstance, registered: AppInstance) -> dict[str, Any]:
+        A condition concerns either the registered instance or its neighbour. So each instance is compared with the filter once, and no pair
+        is made that does not pass: a project with 1,000 instances at each of two sites has a million pairs.
+        """
+        of_registered = [each for each in conditions if each[1][0] == _REGISTERED_ID]
+        of_neighbour = [each for each in conditions if each[1][0] != _REGISTERED_ID]
+        near: dict[str, dict[str, list[dict[str, Any]]]] = {}  # the neighbours by application and site
+        for other in sorted(every, key=lambda instance: instance.id):
+            shown = self._neighbour(other) if other.status == "ready" and addresses(other) else None
+            if shown is not None and meets(shown, of_neighbour):
+                near.setdefault(other.app, {}).setdefault(other.site, []).append(shown)
+        for instance in registered:
+            if not meets({_REGISTERED_ID: instance.id}, of_registered):
+                continue
+            at = near.get(instance.app, {})
+            for site in self._zones.by_distance(instance.site, at.keys() - {instance.site}):
+                yield from (shown | {_REGISTERED_ID: instance.id} for shown in at[site])
+
+    @staticmethod
+    def _neighbour(other: AppInstance) -> dict[str, Any]:
         return {
             "appInstanceId": other.id,
             "appDId": other.app,
             "appInstanceCommLink": addresses(other),
             "mecHostInformation": {"hostName": other.site, "hostId": {"site": other.site}},
-            "registeredInstanceId": registered.id,
         }
 
     # Subscriptions
@@ -307,12 +323,9 @@ class ApplicationMobility:
         """Return the answer to a request for a list.
 
         Raises:
-            Problem: the filter is malformed, or too many adjacent instances pass it.
+            Problem: the filter is malformed.
         """
-        found = selected(items, question.query, _REQUIRED)
-        if len(found) > MOST_ADJACENT:
-            raise invalid(f"the answer has {len(found)} items: expected a filter that at most {MOST_ADJACENT} pass")
-        reply = json_reply(200, found, self._site)
+        reply = json_reply(200, selected(items, question.query, _REQUIRED), self._site)
         if missing:
             reply.headers[MISSING] = missing
         return reply

@@ -15,10 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from atoll.identifiers import cached_base, cached_launch, fetched_launch
-from atoll.overlay_images import BASE, BASE_IMAGE, DIGEST, KEY, MACHINE
-
-TRUST = "atoll_cloudlet_trust"
-"""Key of a server's metadata: further keys that its creator trusts, separated by commas."""
+from atoll.overlay_images import BASE, BASE_IMAGE, DIGEST, KEY, MACHINE, TRUST
 
 PROPERTIES = (BASE, BASE_IMAGE, KEY, DIGEST, MACHINE)
 """The properties of images; snapshots of servers do not inherit them, because they are complete disks."""
