@@ -15,11 +15,12 @@ from atoll.cli.output import data_console, duration, new_table, plain, print_jso
 from atoll.cli.verb import Finite, Group, group, json_option, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from atoll.bench.cells import Work
     from atoll.experiment.run import Run
     from atoll.experiment.runner import CellRunner, Record, Say
+    from atoll.experiment.samples import Row
     from atoll.experiment.sweep import Cell
     from atoll.rally.tasks import Checked
 
@@ -84,17 +85,20 @@ def _ground(directory: Path, cell: Cell, record: Record, say: Say) -> Mapping[st
     Args:
         directory: the directory of the run.
         cell: the cell.
-        record: stores a sample, or the times of a fault.
+        record: stores a row of one of the cell's tables.
         say: called with lines about the progress.
     """
     from dataclasses import replace
 
     from atoll.bench.cells import Records, run_cell
     from atoll.bench.rally_workload import RallySetting
-    from atoll.experiment.samples import FaultEvent, Sample
+    from atoll.experiment.samples import FaultEvent, Sample, TrafficReading, UsageReading, Value
     from atoll.rally.environment import ensure
 
-    records = Records(lambda *fields: record(Sample(*fields)), lambda *fields: record(FaultEvent(*fields)))
+    def recording(kind: Callable[..., Row]) -> Callable[..., None]:
+        return lambda *fields: record(kind(*fields))
+
+    records = Records(*map(recording, (Sample, FaultEvent, UsageReading, TrafficReading, Value)))
     work = _work(cell)
     if "rally" in cell.parameters:
         work = replace(work, rally=RallySetting(ensure(say), directory / "rally" / cell.id))

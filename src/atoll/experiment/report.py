@@ -10,9 +10,11 @@ from typing import Any
 from atoll.experiment import compare, plots, summary
 from atoll.experiment.fault_report import faults
 from atoll.experiment.markup import figure, table
+from atoll.experiment.resource_report import resources, timelines
 from atoll.experiment.run import Run
 from atoll.experiment.statistics import CONFIDENCE, median_interval, quantile
 from atoll.experiment.summary import Group
+from atoll.experiment.value_report import values
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _WARN_IDLE = 0.1
@@ -35,7 +37,7 @@ def render(run: Run, against: Run | None = None) -> str:
     parts = [*_head(run, cells)]
     if against is not None:
         parts += _changes(run, against)
-    parts += [*_figures(groups), *faults(run), *_operations(groups), *_cells(cells), *_machine(run)]
+    parts += [*_figures(groups), *timelines(run), *faults(run), *values(run), *resources(run), *_operations(groups), *_cells(cells), *_machine(run)]
     page = _TEMPLATE.read_text(encoding="utf-8")
     return page.replace("@TITLE@", escape(run.name)).replace("@BODY@", "\n".join(parts))
 
@@ -86,7 +88,7 @@ def _against(title: str, groups: Sequence[Group], varying: Sequence[str]) -> Ite
         for group in groups if factor in varying else ():
             if factor in group.factors:
                 lines.setdefault(_label(group, [name for name in varying if name != factor]), []).append(group)
-        several = {label: line for label, line in lines.items() if len(set(map(quantity.value, line))) > 1}
+        several = {label: line for label, line in lines.items() if len({quantity.value(group.factors) for group in line}) > 1}
         names = list(several)
         for first in range(0, len(names), plots.MOST_LINES):
             part = {name: several[name] for name in names[first : first + plots.MOST_LINES]}
