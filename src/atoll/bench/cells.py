@@ -52,6 +52,7 @@ class Work:
         broker: the order in which a broker asks the cloud's regions, "parallel" or "serial"; empty for a cloud without a broker.
         rabbitmq: the site in whose network RabbitMQ must run for the cloud's services; empty if they use no RabbitMQ.
         rally: the place of Rally's program and of its files, if Rally runs the workload.
+        system: the system to start: "cloud", "bus" or "hollow"; `run_cell` of this module starts clouds.
     """
 
     cloud: Mapping[str, Any]
@@ -62,6 +63,7 @@ class Work:
     broker: str = ""
     rabbitmq: str = ""
     rally: RallySetting | None = None
+    system: str = "cloud"
 
 
 @dataclass(frozen=True)

@@ -90,7 +90,8 @@ def _ground(directory: Path, cell: Cell, record: Record, say: Say) -> Mapping[st
     """
     from dataclasses import replace
 
-    from atoll.bench.cells import Records, run_cell
+    from atoll.bench import bus_cells, cells, hollow_cells
+    from atoll.bench.cells import Records
     from atoll.bench.rally_workload import RallySetting
     from atoll.experiment.samples import FaultEvent, Sample, TrafficReading, UsageReading, Value
     from atoll.rally.environment import ensure
@@ -102,6 +103,7 @@ def _ground(directory: Path, cell: Cell, record: Record, say: Say) -> Mapping[st
     work = _work(cell)
     if "rally" in cell.parameters:
         work = replace(work, rally=RallySetting(ensure(say), directory / "rally" / cell.id))
+    run_cell = {"cloud": cells.run_cell, "bus": bus_cells.run_cell, "hollow": hollow_cells.run_cell}[cell.system]
     return run_cell(work, client_environment(os.environ), records, say)
 
 
@@ -124,7 +126,7 @@ def _hosts() -> Path:
 def _work(cell: Cell) -> Work:
     from atoll.bench.cells import Work
 
-    return Work(cell.cloud, cell.workload, cell.parameters, cell.seed, cell.faults, cell.broker, cell.rabbitmq)
+    return Work(cell.cloud, cell.workload, cell.parameters, cell.seed, cell.faults, cell.broker, cell.rabbitmq, system=cell.system)
 
 
 def _check_by_rally(workloads: Sequence[Mapping[str, Any]]) -> Sequence[Checked]:

@@ -31,11 +31,11 @@ from atoll.cloud.model import Name
 from atoll.cloud.quantities import DURATION, PROBABILITY, RATE, Duration, Probability, Rate
 from atoll.cloud.yaml_errors import Form
 from atoll.experiment import databases, faults, rally_workload
-from atoll.experiment.architectures import Architecture, CloudOfCells, clouds
+from atoll.experiment.architectures import CLOUD, HOLLOW, Architecture, CloudOfCells, clouds
 from atoll.experiment.databases import DATABASES, Databases
 from atoll.experiment.faults import Scenario, Step, WorkflowPoint
 from atoll.experiment.rally_workload import RallyWorkload
-from atoll.experiment.workloads import WORKLOADS, WorkloadParameters, count, distinct, listed
+from atoll.experiment.workloads import SYSTEMS, WORKLOADS, WorkloadParameters, count, distinct, listed
 
 MOST_CELLS = 100_000
 """The largest number of cells; at one cell a minute they would take 69 days."""
@@ -143,6 +143,42 @@ class Experiment(_Model):
         for path, text in self._complaints_of_cells():
             raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text, "path": path})
         return self
+
+    @model_validator(mode="after")
+    def _check_systems(self) -> Experiment:
+        for path, text in self._complaints_of_systems():
+            raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text, "path": path})
+        return self
+
+    def _complaints_of_systems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yield the parts of the document that do not apply to the systems of its architectures, such as faults of a bus."""
+        first = self.architectures[0]
+        for index, architecture in enumerate(self.architectures):
+            if architecture.system != first.system:
+                text = f"`kind: {architecture.kind}` is no system like `kind: {first.kind}`, and has other workloads"
+                yield ("architectures", index), f"{text}: expected a file of its own"
+        for name in self.workloads:
+            if (needed := SYSTEMS.get(name, CLOUD)) != first.system:
+                wanted = f"`kind: {needed}`" if name in SYSTEMS else "a cloud"
+                yield ("workloads", name), f"the workload {name} needs {wanted}, not `kind: {first.kind}`: expected another workload or kind"
+        if first.system == CLOUD:
+            return
+        if self.names_databases:
+            yield ("databases",), f"`kind: {first.kind}` has no databases: expected no `databases`"
+        for index, scenario in enumerate(self.faults):
+            if scenario.steps:
+                yield ("faults", index), f"`kind: {first.kind}` can't have faults yet: expected no steps"
+        if first.system == HOLLOW:
+            yield from self._complaints_of_members()
+
+    def _complaints_of_members(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        for index, links in enumerate(self.links):
+            if strange := [name for name in ("jitter", "rate", "loss") if getattr(links, name)]:
+                yield ("links", index, strange[0]), f"links of hollow members have only a delay: expected no `{strange[0]}`"
+        fewest = min(min(architecture.sites) for architecture in self.architectures)
+        for name, workload in self.workloads.items():
+            if (gateways := max(workload.gateways)) >= fewest:
+                yield ("workloads", name, "gateways"), f"{gateways} gateways for {fewest} members: expected fewer gateways than members"
 
     def _complaints_of_cells(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         if self.count > MOST_CELLS:

@@ -134,7 +134,7 @@ def _operation(group: Group) -> list[str]:
     numbers = [f"{quantile(values, share):.4g}" for share in (0.5, 0.95, 1.0)] if values else ["", "", ""]
     spelled = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "too few"
     counts = [str(len(group.latencies_s)), str(len(values)), str(group.failures)]
-    stored = [group.database, group.flush or "unknown"]
+    stored = [group.database, group.flush or ("unknown" if group.database else "")]
     return [group.operation, group.place or "all sites", factors, *stored, *counts, numbers[0], spelled, *numbers[1:]]
 
 
