@@ -154,12 +154,15 @@ def boot_many(places: Sequence[Place], recorder: CellRecorder, parameters: Param
     shared = None if chosen[0].alone else workload.prepare(chosen[0].api)
     tenancies = {place.site: shared or workload.prepare(place.api) for place in chosen}
 
+    def warm_up(place: Place) -> None:
+        workload.boot_one(place.api, tenancies[place.site], 1)
+
     def work(place: Place) -> None:
         if shares[place.site]:
             many = partial(workload.boot_many, place.api, tenancies[place.site], shares[place.site], at_once)
             recorder.measure("boot-many", place.site, many)
 
-    at_each(chosen, lambda place: workload.boot_one(place.api, tenancies[place.site], 1))
+    at_each(chosen, warm_up)
     recorder.begin()
     at_each(chosen, work)
     if len(chosen) == 1:

@@ -12,6 +12,7 @@ from atoll.experiment.fault_report import faults
 from atoll.experiment.markup import figure, table
 from atoll.experiment.resource_report import resources, timelines
 from atoll.experiment.run import Run
+from atoll.experiment.shape_report import expected_shapes
 from atoll.experiment.statistics import CONFIDENCE, median_interval, quantile
 from atoll.experiment.summary import Group
 from atoll.experiment.value_report import values
@@ -37,7 +38,7 @@ def render(run: Run, against: Run | None = None) -> str:
     parts = [*_head(run, cells)]
     if against is not None:
         parts += _changes(run, against)
-    parts += [*_figures(groups), *timelines(run), *faults(run), *values(run), *resources(run), *_operations(groups), *_cells(cells), *_machine(run)]
+    parts += [*expected_shapes(run), *_figures(groups), *timelines(run), *faults(run), *values(run), *resources(run), *_operations(groups), *_cells(cells), *_machine(run)]
     page = _TEMPLATE.read_text(encoding="utf-8")
     return page.replace("@TITLE@", escape(run.name)).replace("@BODY@", "\n".join(parts))
 

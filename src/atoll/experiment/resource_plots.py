@@ -28,7 +28,7 @@ def totals(rows: Sequence[tuple[str, float, float]]) -> str:
         axes.set_yticks(places, names)
         axes.margins(x=0.15)
 
-    sizes, packets = ([row[index] for row in rows] for index in (1, 2))
+    sizes, packets = [size for _name, size, _packets in rows], [count for _name, _size, count in rows]
     draws = [
         partial(draw, sizes, "MB (10^6 bytes)", COLOURS[0]),
         partial(draw, packets, "IP packets", COLOURS[1]),

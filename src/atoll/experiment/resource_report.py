@@ -20,6 +20,9 @@ MOST_TIMELINES = 12
 MOST_BARS = 24
 """Greatest number of combinations in one plot of totals."""
 
+_SITES = ("Combination", "Site", "#Processor seconds", "#Cores", "#Largest memory, MB")
+"""The titles of the table of sites."""
+
 MOST_LINKS = 8
 """Greatest number of a combination's links that the page lists one by one; the busiest ones are chosen."""
 
@@ -66,8 +69,7 @@ def resources(run: Run) -> Iterator[str]:
     titles = ("Combination", "Link", "#MB", "#Packets", "#Dropped", "#kB for each served operation")
     yield table(titles, [row for use in linked for row in _links(use, names[use.label])])
     yield "<h3>Processors and memory of sites</h3>"
-    titles = ("Combination", "Site", "#Processor seconds", "#Cores", "#Largest memory, MB")
-    yield table(titles, [row for use in found for row in _sites(use, names[use.label])])
+    yield table(_SITES, [row for use in found for row in _sites(use, names[use.label])])
 
 
 def _remarks(run: Run, found: Sequence[Use]) -> Iterator[str]:

@@ -121,7 +121,7 @@ def _rates(counts: Sequence[tuple[float, float]]) -> Points:
 
 
 def throughput_curves(samples: Sequence[Sample], bins: int = 60) -> dict[str, Points]:
-    """Return the operations that ended per second over time, by operation, and those that failed.
+    """Return the operations that ended per second over time, by operation, and those that failed; times are the starts of intervals.
 
     Args:
         samples: the operations of a cell.
@@ -136,7 +136,7 @@ def throughput_curves(samples: Sequence[Sample], bins: int = 60) -> dict[str, Po
     for sample in samples:
         label = sample.operation if sample.ok else "failed"
         found.setdefault(label, [0] * count)[int(max(0.0, sample.ended_s) / width_s)] += 1
-    return {label: [((number + 1) * width_s, each / width_s) for number, each in enumerate(counts)] for label, counts in found.items()}
+    return {label: [(number * width_s, each / width_s) for number, each in enumerate(counts)] for label, counts in found.items()}
 
 
 @dataclass

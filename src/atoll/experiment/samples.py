@@ -226,7 +226,7 @@ def read_rows(path: Path, kind: type[_Row]) -> list[_Row]:
     return [kind(*row) for row in _read(path, kind)[0]]
 
 
-def _read(path: Path, kind: type[Row]) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
+def _read(path: Path, kind: Any) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
     io = _library("arro3.io")
     try:
         _check_whole(path)

@@ -47,7 +47,7 @@ def timeline(title: str, cell: Recorded) -> str:
     panels: list[Callable[[Any], None]] = []
     if cell.samples:
         panels.append(partial(_latencies, cell.samples))
-        panels.append(partial(_curves, "operations\nper second", resources.throughput_curves(cell.samples)))
+        panels.append(partial(_curves, "operations\nper second", resources.throughput_curves(cell.samples), drawstyle="steps-post"))
     if cell.traffic:
         sizes = _scaled(resources.traffic_curves(cell.traffic, "bytes"), 1e-3)
         panels.append(partial(_curves, "traffic of links\nkB/s", sizes))
@@ -97,10 +97,10 @@ def _named(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
     return found
 
 
-def _curves(label: str, curves: Mapping[str, Points], axes: Any) -> None:
+def _curves(label: str, curves: Mapping[str, Points], axes: Any, drawstyle: str = "default") -> None:
     for (name, points), style in zip(fewest(curves).items(), styles(), strict=False):
         own = {**style, "color": _FAILED, "linestyle": ":"} if name == "failed" else style
-        axes.plot([at for at, _value in points], [value for _at, value in points], label=name, **own)
+        axes.plot([at for at, _value in points], [value for _at, value in points], label=name, drawstyle=drawstyle, **own)
     axes.set_ylabel(label)
     axes.set_ylim(bottom=0)
 
