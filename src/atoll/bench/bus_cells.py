@@ -217,7 +217,7 @@ class BusStage:
         """Return the number of deliveries that acknowledged casts or fanouts must have."""
         if self._parameters["operation"] == "call":
             return 0
-        listeners = {site: 1 for site in self._sites}
+        listeners = dict.fromkeys(self._sites, 1)
         if self._parameters["operation"] == "fanout":
             servers = {member.site: member.count for member in self._of("servers")}
             every = sum(servers.values())

@@ -55,7 +55,7 @@ class Receivers:
 
 @dataclass
 class _Reading:
-    """One reading.
+    """One reading of processes and links.
 
     Attributes:
         at: the time of the reading, by `time.monotonic`.

@@ -21,7 +21,9 @@ Licence: Creative Commons Attribution 4.0 International (CC BY 4.0), unless the 
 ## Files
 
 All times are in seconds. Times of samples, faults, `usage.csv` and `traffic.csv` count from the start of the measured operations of their
-cell, and are negative before it. Times of readings of the machine's load count from the start of the cell. An empty field means that there is no value.
+cell, and are negative before it. Times of readings of the machine's load count from the start of the cell.
+
+An empty field means that there is no value.
 
 | File | A line for each | Columns |
 | --- | --- | --- |
@@ -33,12 +35,13 @@ variance between cells), `p95_s`, `longest_s` |
 | `cells.csv` | cell | `cell`, `repetition`, `state`, factors, `database`, `flush`, `seed`, \
 `up_s` (start of the cloud), `seconds` (whole cell), `memory_mb` \
 (all processes after the workload, 10^6 bytes), `idle_share` (of the machine, from 0 to 1), number of `samples`, `sampled_every_s` \
-(seconds between two readings in `usage.csv` and `traffic.csv`), `sampler_share` (processor time of the sampler that took them, as a share \
-of one core), `error` |
+(seconds between two readings in `usage.csv` and `traffic.csv`), `sampler_share` (processor time of their sampler, share of one core), \
+`error` |
 | `samples.csv` | operation | `cell`, `operation`, `site` of the user, `intended_s`, `started_s`, `ended_s`, `ok`, `error`, `database` |
 | `machine.csv` | reading of the machine's load | `cell`, `at_s`, `idle` (from 0 to 1), `available_mb` (10^6 bytes) |
-| `usage.csv` | reading of a site's processes | `cell`, `at_s`, `site` (`shared`: processes that serve all sites), `cpu_s` (processor seconds \
-since the first reading), number of `processes`, `memory_mb` (proportional set size, 10^6 bytes; empty in most readings) |
+| `usage.csv` | reading of a site's processes | `cell`, `at_s`, `site` (`shared`: processes that serve all sites), `cpu_s` \
+(processor seconds since the first reading), number of `processes`, `memory_mb` \
+(proportional set size, 10^6 bytes; empty in most readings) |
 | `traffic.csv` | reading of the counters of a direction of a link | `cell`, `at_s`, `source`, `target`, `packets`, `bytes` and `dropped` \
 (IP packets that the source sent, their bytes, and those that did not arrive; since the first reading) |
 | `links.csv` | direction of a link of a cell | `cell`, `source`, `target`, `packets`, `bytes`, `dropped` during the measured operations |

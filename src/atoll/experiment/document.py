@@ -165,7 +165,8 @@ class Experiment(_Model):
         for name in self.workloads:
             if (needed := SYSTEMS.get(name, CLOUD)) != first.system:
                 wanted = f"`kind: {needed}`" if name in SYSTEMS else "a cloud"
-                yield ("workloads", name), f"the workload {name} needs {wanted}, not `kind: {first.kind}`: expected another workload or kind"
+                text = f"the workload {name} needs {wanted}, not `kind: {first.kind}`"
+                yield ("workloads", name), f"{text}: expected another workload or kind"
         if first.system == CLOUD:
             return
         if self.names_databases:

@@ -38,7 +38,8 @@ def render(run: Run, against: Run | None = None) -> str:
     parts = [*_head(run, cells)]
     if against is not None:
         parts += _changes(run, against)
-    parts += [*expected_shapes(run), *_figures(groups), *timelines(run), *faults(run), *values(run), *resources(run), *_operations(groups), *_cells(cells), *_machine(run)]
+    parts += [*expected_shapes(run), *_figures(groups), *timelines(run), *faults(run), *values(run), *resources(run)]
+    parts += [*_operations(groups), *_cells(cells), *_machine(run)]
     page = _TEMPLATE.read_text(encoding="utf-8")
     return page.replace("@TITLE@", escape(run.name)).replace("@BODY@", "\n".join(parts))
 

@@ -20,8 +20,9 @@ MOST_TIMELINES = 12
 MOST_BARS = 24
 """Greatest number of combinations in one plot of totals."""
 
+_LINKS = ("Combination", "Link", "#MB", "#Packets", "#Dropped", "#kB for each served operation")
 _SITES = ("Combination", "Site", "#Processor seconds", "#Cores", "#Largest memory, MB")
-"""The titles of the table of sites."""
+"""The titles of the tables."""
 
 MOST_LINKS = 8
 """Greatest number of a combination's links that the page lists one by one; the busiest ones are chosen."""
@@ -63,11 +64,12 @@ def resources(run: Run) -> Iterator[str]:
     linked = [use for use in found if use.links]
     for start in range(0, len(linked) if len(linked) > 1 else 0, MOST_BARS):
         part = linked[start : start + MOST_BARS]
-        yield figure(totals([(names[use.label], use.bytes / 1e6, use.packets) for use in part]), "Traffic of all links in a cell, on average")
-    yield "<h3>Links</h3>"
-    yield "<p>Numbers are means over the cells of a combination. A packet over two links counts twice.</p>"
-    titles = ("Combination", "Link", "#MB", "#Packets", "#Dropped", "#kB for each served operation")
-    yield table(titles, [row for use in linked for row in _links(use, names[use.label])])
+        rows = [(names[use.label], use.bytes / 1e6, use.packets) for use in part]
+        yield figure(totals(rows), "Traffic of all links in a cell, on average")
+    if linked:
+        yield "<h3>Links</h3>"
+        yield "<p>Numbers are means over the cells of a combination. A packet over two links counts twice.</p>"
+        yield table(_LINKS, [row for use in linked for row in _links(use, names[use.label])])
     yield "<h3>Processors and memory of sites</h3>"
     yield table(_SITES, [row for use in found for row in _sites(use, names[use.label])])
 
@@ -80,8 +82,8 @@ def _remarks(run: Run, found: Sequence[Use]) -> Iterator[str]:
         every = sorted({float(each["sampled_every_s"]) for each in facts})
         told = " and ".join(f"{each:g}" for each in every)
         yield (
-            f"<p>Readings were taken every {told} s, those of memory less often. The sampler itself used {100 * fmean(shares):.1f} % of a core"
-            f" on average, at most {100 * max(shares):.1f} %.</p>"
+            f"<p>Readings were taken every {told} s, those of memory less often. The sampler itself used {100 * fmean(shares):.1f} %"
+            f" of a core on average, at most {100 * max(shares):.1f} %.</p>"
         )
 
 

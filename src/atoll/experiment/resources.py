@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from statistics import fmean
 from typing import TypeVar
 
@@ -99,8 +100,8 @@ def traffic_curves(readings: Iterable[TrafficReading], name: str) -> dict[str, P
         name: the name of the counter: "packets", "bytes" or "dropped".
     """
     links = _by_link(readings)
-    curves = {f"{source} to {target}": _rates([(each.at_s, getattr(each, name)) for each in own]) for (source, target), own in links.items()}
-    return {label: points for label, points in curves.items() if any(value for _at, value in points)}
+    counts = {" to ".join(link): [(each.at_s, float(getattr(each, name))) for each in own] for link, own in links.items()}
+    return {label: _rates(points) for label, points in counts.items() if points[-1][1] > points[0][1]}
 
 
 def cpu_curves(readings: Iterable[UsageReading]) -> dict[str, Points]:
@@ -116,8 +117,7 @@ def memory_curves(readings: Iterable[UsageReading]) -> dict[str, Points]:
 
 def _rates(counts: Sequence[tuple[float, float]]) -> Points:
     """Return the growth of a counter per second, at the end of each interval between two readings."""
-    pairs = zip(counts, counts[1:], strict=False)
-    return [(at, (count - before) / (at - since)) for (since, before), (at, count) in pairs if at > since]
+    return [(at, (count - before) / (at - since)) for (since, before), (at, count) in pairwise(counts) if at > since]
 
 
 def throughput_curves(samples: Sequence[Sample], bins: int = 60) -> dict[str, Points]:

@@ -1,6 +1,6 @@
-"""Shapes that an experiment expects of its results: latencies that stay flat, or grow by a number of round trips, with the distance of sites.
+"""Shapes that an experiment expects of its results: latencies stay flat with the distance of sites, or grow by a number of round trips.
 
-A shape concerns lines: the medians of one operation against the round trip, with all other factors equal. It holds if it holds for each line.
+A shape concerns lines: the medians of one operation against the round trip, with all other factors equal. It must hold for each line.
 A field's `description` completes the sentence "expected …" in error messages.
 """
 

@@ -247,6 +247,15 @@ class Membership(WorkloadParameters):
     cut_s: Amounts = Field(default=(200.0,), strict=False, description=AMOUNT)
 
 
+_RPC = (
+    "sends requests over a message bus between sites at a given rate; a cast or fanout that arrives is an operation `delivery` of the"
+    " server's site"
+)
+_MEMBERSHIP = (
+    "measures the mesh: the time until all members reach each other (`converge`), again after a cut of all links (`reconnect`), until a"
+    " death is known to all (`death-known`), and with a hub (`hub-converge`); the numbers are those of idle members"
+)
+
 WORKLOADS: Mapping[str, tuple[type[WorkloadParameters], str]] = {
     "boot": (Repeated, "boots a server at each site, until it is ACTIVE, and deletes it, until it is gone"),
     "boot-many": (BootMany, "boots servers, several at once, until all of a user are ACTIVE, which is one operation"),
@@ -271,16 +280,8 @@ WORKLOADS: Mapping[str, tuple[type[WorkloadParameters], str]] = {
     ),
     "token-validate": (Repeated, "gets a token at each site, and validates it; the operations are `token` and `validate`"),
     "list-at-scale": (ListAtScale, "lists the servers of the cloud at each site, while the cloud has many servers"),
-    "rpc": (
-        Rpc,
-        "sends requests over a message bus between sites at a given rate; a cast or fanout that arrives is an operation `delivery` of the"
-        " server's site",
-    ),
-    "membership": (
-        Membership,
-        "measures the mesh: seconds until all members reach each other (`converge`), again after a cut of all links (`reconnect`), and"
-        " until a death is known to all (`death-known`), the same with a hub (`hub-converge`), and the traffic of idle members",
-    ),
+    "rpc": (Rpc, _RPC),
+    "membership": (Membership, _MEMBERSHIP),
 }
 """The parameters and the description of each workload, by name."""
 

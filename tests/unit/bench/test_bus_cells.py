@@ -86,7 +86,8 @@ def sent(count, failed=0):
 
 
 @pytest.mark.parametrize(
-    ("operation", "targets", "expected"), [("call", "one", 0), ("cast", "one", 18), ("fanout", "one", 18 * 3), ("fanout", "each", 9 * 2 + 9)]
+    ("operation", "targets", "expected"),
+    [("call", "one", 0), ("cast", "one", 18), ("fanout", "one", 18 * 3), ("fanout", "each", 9 * 2 + 9)],
 )
 def test_the_number_of_deliveries(tmp_path, operation, targets, expected):
     made = stage(tmp_path, operation=operation, targets=targets)

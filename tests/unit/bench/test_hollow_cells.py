@@ -24,7 +24,9 @@ def test_options_are_those_of_the_file():
 
 def test_a_small_mesh_is_measured():
     samples, values = {}, {}
-    records = Records(lambda *fields: samples.update({fields[0]: fields}), value=lambda name, unit, value: values.update({name: (value, unit)}))
+    records = Records(
+        lambda *fields: samples.update({fields[0]: fields}), value=lambda name, unit, value: values.update({name: (value, unit)})
+    )
     facts = run_cell(WORK, {}, records, lambda _text: None)
     assert set(samples) == {"converge", "reconnect", "death-known", "hub-converge"}
     assert all(fields[4] > 0 and fields[5] for fields in samples.values())
@@ -38,7 +40,7 @@ def test_a_small_mesh_is_measured():
 
 @pytest.mark.parametrize("missing", ["idle_cpu_percent", "neighbours"])
 def test_a_number_that_was_not_measured_is_left_out(missing):
-    found = {name: 1.0 for name in (*hollow_cells._VALUES, *hollow_cells._OPERATIONS.values())} | {missing: None}
+    found = dict.fromkeys((*hollow_cells._VALUES, *hollow_cells._OPERATIONS.values()), 1.0) | {missing: None}
     found["hub"] = {"converged_s": 1.0, "idle_out_bits_s": 1.0, "hub_out_bits_s": 1.0}
     values = []
     hollow_cells.record(found, "site-1", Records(lambda *_fields: None, value=lambda *fields: values.append(fields)))

@@ -95,7 +95,7 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "experiments").glob(
         (
             "sites: 3",
             "sites: []",
-            "x.yaml:6: architectures[1].sites: expected a whole number from 1 to 64 (`hollow`t of them, got an empty list",
+            "x.yaml:6: architectures[1].sites: expected a whole number from 1 to 64 (`hollow`: from 2 to 5000), or a list of them, ",
         ),
         ("delay: [0ms, 50ms]", "delay: []", "x.yaml:8: links[0].delay: expected a duration"),
         ("workloads:", "databases: []\nworkloads:", "x.yaml:9: databases: expected `sqlite`"),

@@ -107,7 +107,9 @@ def test_totals_of_links_and_sites_are_those_of_the_readings(page):
         ("site-3 to site-1", "0.02", "200", "20", "0.351"),
         ("all links", "0.04", "400", "40", "0.702"),
     ]
-    sites = re.findall(r"<td>cooperative, sites 3, delay 0ms, boot[^<]*</td><td>(site-\d)</td>" + 3 * '<td class="n">([^<]*)</td>' + "</tr>", page)
+    sites = re.findall(
+        r"<td>cooperative, sites 3, delay 0ms, boot[^<]*</td><td>(site-\d)</td>" + 3 * '<td class="n">([^<]*)</td>' + "</tr>", page
+    )
     assert ("site-1", "10.00", "0.500", "420") in sites
     assert "Readings were taken every 1 s, those of memory less often. The sampler itself used 2.0 % of a core on average" in page
 
