@@ -128,6 +128,8 @@ def _abscissa(axes: Any, quantity: Quantity, values: Sequence[float]) -> None:
     axes.set_xlabel(quantity.axis)
     if min(values) > 0 and max(values) > 20 * min(values):
         axes.set_xscale("log")
+    elif all(value == int(value) for value in values):
+        axes.xaxis.get_major_locator().set_params(integer=True)
 
 
 def _rtt_ms(factors: Mapping[str, Any]) -> float:
@@ -168,8 +170,7 @@ def svg(title: str, draws: Sequence[Callable[[Any], None]], height: float = _SIZ
             horizontal axis.
     """
     matplotlib = _library()
-    small = {"font.size": 9} if len(draws) > 1 else {}
-    with matplotlib.rc_context(_STYLE | small):
+    with matplotlib.rc_context(_STYLE):
         # Without pyplot, which would keep the figure and choose a window system.
         figure = import_module("matplotlib.figure").Figure(figsize=(_SIZE[0], height), layout="constrained")
         grid = {"ncols": len(draws), "sharey": True} if beside else {"nrows": len(draws), "sharex": True}

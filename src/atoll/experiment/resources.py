@@ -121,7 +121,9 @@ def _rates(counts: Sequence[tuple[float, float]]) -> Points:
 
 
 def throughput_curves(samples: Sequence[Sample], bins: int = 60) -> dict[str, Points]:
-    """Return the operations that ended per second over time, by operation, and those that failed; times are the starts of intervals.
+    """Return the operations that ended per second over time, by operation, and those that failed.
+
+    Times are the starts of intervals, and the end of the last.
 
     Args:
         samples: the operations of a cell.
@@ -136,7 +138,10 @@ def throughput_curves(samples: Sequence[Sample], bins: int = 60) -> dict[str, Po
     for sample in samples:
         label = sample.operation if sample.ok else "failed"
         found.setdefault(label, [0] * count)[int(max(0.0, sample.ended_s) / width_s)] += 1
-    return {label: [(number * width_s, each / width_s) for number, each in enumerate(counts)] for label, counts in found.items()}
+    # The last count is repeated, so that steps end with the last interval.
+    return {
+        label: [(number * width_s, each / width_s) for number, each in enumerate([*counts, counts[-1]])] for label, counts in found.items()
+    }
 
 
 @dataclass

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from browsing import CHROMIUM, LACKING, shown
 
 from atoll.experiment import report
 from atoll.experiment.document import parse_experiment
@@ -87,6 +88,13 @@ def test_the_page_marks_the_faults(run):
     assert "<td>list</td><td>concerned</td><td>during</td>" in page
     assert ">0.0 %<" in page
     assert ">20.200</td>" in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason=LACKING)
+def test_the_page_with_faults_is_shown_in_a_browser(run, tmp_path):
+    told = shown(report.render(run), tmp_path)
+    assert told["images"] == 1 + 2, "a distribution, and a time-line with and without the fault"
+    assert told["wide"] <= 1280
 
 
 def test_a_run_without_faults_tells_of_none(tmp_path):

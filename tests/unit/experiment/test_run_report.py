@@ -1,15 +1,12 @@
 """The report of a run: whole without a network, and shown by a real browser without a message on its console."""
 
 import base64
-import json
 import random
 import re
-import shutil
-import subprocess
-import tempfile
 from xml.etree import ElementTree
 
 import pytest
+from browsing import CHROMIUM, LACKING, shown
 from hypothesis import given
 from hypothesis import strategies as st
 from made_runs import TEXT, make_run
@@ -19,13 +16,6 @@ from atoll.experiment import plots, report, resource_report
 from atoll.experiment.run import create
 from atoll.experiment.statistics import median_interval, quantile
 from atoll.experiment.summary import groups
-
-CHROMIUM = shutil.which("chromium")
-SCRIPT = """<script>
-const told = {tables: document.querySelectorAll("table").length, images: 0, wide: document.documentElement.scrollWidth};
-for (const image of document.images) if (image.complete && image.naturalWidth > 300) told.images += 1;
-document.title = "told " + JSON.stringify(told);
-</script></body>"""
 
 
 @pytest.fixture(scope="module")
@@ -156,23 +146,9 @@ def test_without_a_sweep_of_delays_nothing_is_drawn_against_them(tmp_path):
     assert [caption for caption in captions if "latenc" in caption] == ["Distribution of latencies: boot"]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: scripts/packages chromium")
+@pytest.mark.skipif(CHROMIUM is None, reason=LACKING)
 def test_it_is_shown_in_a_browser(page, tmp_path):
-    # A policy that allows the script of this test, which the page itself has none of
-    file = tmp_path / "report.html"
-    file.write_text(
-        page.replace("</body>", SCRIPT).replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'"), encoding="utf-8"
-    )
-    with tempfile.TemporaryDirectory() as profile:
-        done = subprocess.run(
-            [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--window-size=1280,900",
-             "--enable-logging=stderr", "--log-level=0", "--virtual-time-budget=5000", "--dump-dom", file.as_uri()],
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-    said = re.search(r"<title>told (.*?)</title>", done.stdout)
-    assert said is not None, done.stderr[-2000:]
-    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    told = json.loads(said[1])
+    told = shown(page, tmp_path)
     assert (told["tables"], told["images"]) == (6, 23)
     assert told["wide"] <= 1280, "nothing is cut off at the right"
 

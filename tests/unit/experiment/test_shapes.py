@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from browsing import CHROMIUM, LACKING, shown
 from click.testing import CliRunner
 
 from atoll.cli.group import cli
@@ -58,6 +59,11 @@ def test_shapes_that_hold(tmp_path):
     assert "<h2>Expected shapes</h2>" in page
     assert "boot, users at compute sites, architecture centralised: grows by 40 to 80 round trips" in page
     assert "do not hold" not in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason=LACKING)
+def test_the_page_with_shapes_is_shown_in_a_browser(tmp_path):
+    assert shown(report.render(make_run(tmp_path, 60)), tmp_path)["wide"] <= 1280
 
 
 def test_a_shape_that_does_not_hold(tmp_path):
