@@ -76,7 +76,8 @@ def _figures(groups: Sequence[Group]) -> Iterator[str]:
         varying = _varying(chosen)
         title = operation if operation == workload else f"{operation}, of workload {workload}"
         yield from _against(title, chosen, varying)
-        for number, part in enumerate(_parts(chosen)):
+        several = any(len(group.all_s) > 1 for group in chosen)  # single operations have no distribution
+        for number, part in enumerate(_parts(chosen) if several else ()):
             named = title if len(chosen) <= plots.MOST_LINES else f"{title}, part {number + 1}"
             yield figure(
                 plots.distributions(named, [(_label(group, varying), group) for group in part]), f"Distribution of latencies: {named}"

@@ -36,7 +36,7 @@ def timelines(run: Run) -> Iterator[str]:
         if states[cell.id].state == "done":
             first.setdefault(cell.label, cell)
     chosen = sorted(first.values(), key=lambda cell: not cell.faults)[:MOST_TIMELINES]
-    shown = [(cell, recorded) for cell in chosen if (recorded := _recorded(run, cell)).samples or recorded.usage]
+    shown = [(cell, recorded) for cell in chosen if (recorded := _recorded(run, cell)).has_times]
     if not shown:
         return
     yield "<h2>Over time</h2>"

@@ -41,6 +41,11 @@ class Recorded:
     usage: Sequence[UsageReading] = ()
     traffic: Sequence[TrafficReading] = ()
 
+    @property
+    def has_times(self) -> bool:
+        """True if there is anything to draw over time, unlike in a cell whose operations only have durations."""
+        return bool(self.usage) or len({sample.intended_s for sample in self.samples}) > 1
+
 
 def timeline(title: str, cell: Recorded) -> str:
     """Return the time-lines of one cell as SVG, with a panel for each kind of data that the cell has."""

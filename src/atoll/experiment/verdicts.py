@@ -18,7 +18,7 @@ class Verdict:
 
     Attributes:
         shape: the shape.
-        line: the factors of the line as a text; empty if no line was measured.
+        line: the factors by which the lines of the shape differ, as a text; empty if no line was measured.
         measured: the measured number as a text.
         holds: whether the shape holds; `None` if fewer than two round trips were measured.
     """
@@ -36,12 +36,14 @@ def verdicts(shapes: Sequence[Shape], groups: Sequence[Group]) -> list[Verdict]:
 
 def _verdicts(shape: Shape, groups: Sequence[Group]) -> Iterator[Verdict]:
     lines: dict[str, list[tuple[float, float]]] = {}
-    for group in groups:
-        if not _matches(shape, group) or not group.all_s:
-            continue
-        factors = ", ".join(f"{name} {value}" for name, value in group.factors.items() if name not in {"delay", *shape.where})
+    chosen = [group for group in groups if _matches(shape, group) and group.all_s]
+    names = dict.fromkeys(name for group in chosen for name in group.factors if name != "delay")
+    varying = [name for name in names if len({str(group.factors.get(name)) for group in chosen}) > 1]
+    for group in chosen:
+        words = [f"{name} {group.factors[name]}" for name in varying if name in group.factors]
+        words += [f"users at {group.place} sites"] if group.place else []
         point = 2e-3 * milliseconds(str(group.factors.get("delay", "0ms"))), quantile(group.all_s, 0.5)
-        lines.setdefault(f"{factors}{f', users at {group.place} sites' if group.place else ''}", []).append(point)
+        lines.setdefault(", ".join(words) or "all", []).append(point)
     # A line with one round trip, such as one of links with a loss at a single delay, has no shape.
     several = {line: points for line, points in lines.items() if len({at for at, _median in points}) > 1}
     if not several:

@@ -13,9 +13,13 @@ from made_runs import TEXT, make_run
 
 from atoll.errors import AtollError
 from atoll.experiment import plots, report, resource_report
+from atoll.experiment.document import parse_experiment
 from atoll.experiment.run import create
+from atoll.experiment.runner import execute
+from atoll.experiment.samples import Sample
 from atoll.experiment.statistics import median_interval, quantile
 from atoll.experiment.summary import groups
+from atoll.experiment.sweep import cells
 
 
 @pytest.fixture(scope="module")
@@ -187,3 +191,13 @@ def test_latencies_are_drawn_against_losses_in_the_order_of_their_values(tmp_pat
     assert not any("round trip" in caption for caption in captions), "the delay does not vary"
     values = sorted({plots.QUANTITIES["loss"].value(group.factors) for group in groups(made).values()})
     assert values == pytest.approx([0.1, 10, 25])
+
+
+def test_single_durations_have_neither_a_distribution_nor_a_time_line(tmp_path):
+    experiment = parse_experiment(
+        "name: members\narchitectures: [{kind: hollow, sites: [10, 20]}]\nworkloads: {membership: {}}\n", "x.yaml"
+    )
+    run = create(tmp_path, {"name": "members", "seed": 0, "machine": {}}, cells(experiment, tmp_path))
+    execute(run, lambda _cell, record, _say: record(Sample("converge", "site-1", 0, 0, 2)) or {}, lambda _text: None)
+    captions = re.findall(r"<figcaption>([^<]*)", report.render(run))
+    assert captions == ["Median latency against the number of sites, with its 95 % interval: converge, of workload membership"]

@@ -14,6 +14,7 @@ from atoll.experiment.document import parse_experiment
 from atoll.experiment.run import create
 from atoll.experiment.runner import execute
 from atoll.experiment.samples import Sample
+from atoll.experiment.shape_report import judged
 from atoll.experiment.sweep import cells
 
 TEXT = """\
@@ -86,6 +87,15 @@ def test_without_shapes_nothing_is_told(tmp_path):
 def test_growth_is_that_of_the_greatest_median(tmp_path):
     run = make_run(tmp_path, 1, [{"operation": "boot", "users": "compute", "flat": "9.9%"}])
     assert checked(run) == (1, [("10.0 %", False)])
+
+
+def test_lines_are_named_by_the_factors_that_vary(tmp_path):
+    run = make_run(tmp_path, 60, [{"operation": "boot", "round_trips": [-1, 61]}])
+    assert [verdict.line for verdict in judged(run)] == [
+        "architecture centralised, users at compute sites",
+        "architecture centralised, users at full sites",
+        "architecture cooperative",
+    ]
 
 
 @pytest.mark.parametrize(
