@@ -195,7 +195,7 @@ def test_latencies_are_drawn_against_losses_in_the_order_of_their_values(tmp_pat
 
 def test_single_durations_have_neither_a_distribution_nor_a_time_line(tmp_path):
     experiment = parse_experiment(
-        "name: members\narchitectures: [{kind: hollow, sites: [10, 20]}]\nworkloads: {membership: {}}\n", "x.yaml"
+        "name: members\nrepetitions: 1\narchitectures: [{kind: hollow, sites: [10, 20]}]\nworkloads: {membership: {}}\n", "x.yaml"
     )
     run = create(tmp_path, {"name": "members", "seed": 0, "machine": {}}, cells(experiment, tmp_path))
     execute(run, lambda _cell, record, _say: record(Sample("converge", "site-1", 0, 0, 2)) or {}, lambda _text: None)
