@@ -15,7 +15,7 @@ from typing import Any
 
 from atoll.bench.bus import transport
 from atoll.bench.bus.processes import Worker, WorkerTemplate, ask_all, end_all, share
-from atoll.bench.bus.site_roles import Load, Sent
+from atoll.bench.bus.site_roles import RequestLoad, Sent
 from atoll.bench.bus.transport import Transport
 from atoll.bench.cell_sampler import SHARED, CellSampler, Receivers
 from atoll.bench.cells import Records, Work
@@ -204,7 +204,7 @@ class BusStage:
         for number, member in enumerate(clients):
             rate = float(self._parameters["rate"]) * member.count / total
             seed = self._work.seed + number
-            load = Load(
+            load = RequestLoad(
                 str(self._parameters["operation"]), begin, float(self._parameters["seconds"]), rate, str(self._parameters["arrivals"]), seed
             )
             member.worker.tell("drive", load=load)

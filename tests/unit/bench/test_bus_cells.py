@@ -2,11 +2,12 @@
 
 import os
 from types import SimpleNamespace
+from typing import ClassVar
 
 import pytest
 
 from atoll.bench import bus_cells
-from atoll.bench.bus.site_roles import Load, Sent, SiteClients, SiteServers
+from atoll.bench.bus.site_roles import RequestLoad, Sent, SiteClients, SiteServers
 from atoll.bench.bus.transport import between_sites
 from atoll.bench.bus_cells import BusStage, Member
 from atoll.bench.cells import Records, Work
@@ -39,7 +40,7 @@ class MemoryWorker:
 class MemoryWan:
     """A network that knows the addresses of its sites."""
 
-    addresses = {"site-1": "10.77.1.1", "site-2": "10.77.2.1"}  # noqa: RUF012
+    addresses: ClassVar = {"site-1": "10.77.1.1", "site-2": "10.77.2.1"}
 
     def namespace(self, site):
         return SimpleNamespace(network=f"/net/{site}")
@@ -130,7 +131,7 @@ def test_clients_divide_the_load_and_record_failures(monkeypatch):
     clients = SiteClients()
     clients.prepare(2, 10)
     clients._clients = [Client(), Client()]
-    found = clients.drive(Load("call", 0.0, 2.0, 5.0, "constant", 1))
+    found = clients.drive(RequestLoad("call", 0.0, 2.0, 5.0, "constant", 1))
     assert [each.number for each in found] == list(range(10))
     assert [each.intended_s for each in found] == pytest.approx([number / 5 for number in range(10)])
     assert sorted(each.error for each in found)[-1] == "TimeoutError: no answer"
@@ -152,7 +153,7 @@ def test_casts_carry_the_time_of_their_sending():
     clients = SiteClients()
     clients.prepare(1, 10)
     clients._clients = [Client()]
-    clients.drive(Load("fanout", 0.0, 1.0, 3.0, "constant", 1))
+    clients.drive(RequestLoad("fanout", 0.0, 1.0, 3.0, "constant", 1))
     assert told == 3 * [{"fanout": True}]
     assert notes.count() == 3
     assert all(sent_at <= received_at for sent_at, received_at in notes.received())

@@ -35,7 +35,7 @@ class Sent(NamedTuple):
     error: str
 
 
-class Load(NamedTuple):
+class RequestLoad(NamedTuple):
     """The load that the clients of a site produce.
 
     Attributes:
@@ -115,7 +115,7 @@ class SiteClients(_AtSite):
 
         self._threads.run(one)
 
-    def drive(self, load: Load) -> list[Sent]:
+    def drive(self, load: RequestLoad) -> list[Sent]:
         """Make the clients send the requests of a load, and return all requests."""
         due = list(enumerate(arrivals(load.arrivals, load.rate, load.seconds, load.seed)))
 
@@ -124,7 +124,7 @@ class SiteClients(_AtSite):
 
         return sorted(sent for found in self._threads.run(one) for sent in found)
 
-    def _send(self, client: Any, load: Load, number: int, intended_s: float) -> Sent:
+    def _send(self, client: Any, load: RequestLoad, number: int, intended_s: float) -> Sent:
         time.sleep(max(0.0, load.begin + intended_s - time.monotonic()))
         started, error = time.monotonic(), ""
         try:
