@@ -59,7 +59,8 @@ def timeline(title: str, cell: Recorded) -> str:
         panels.append(partial(_curves, "traffic of links\npackets/s", resources.traffic_curves(cell.traffic, "packets")))
     if cell.usage:
         panels.append(partial(_curves, "processors\ncores", resources.cpu_curves(cell.usage)))
-        panels.append(partial(_curves, "memory\nMB", resources.memory_curves(cell.usage)))
+        # Marks show the readings, which are rare.
+        panels.append(partial(_curves, "memory\nMB", resources.memory_curves(cell.usage), marker="."))
     return svg(title, [partial(_panel, cell, draw, number, len(panels)) for number, draw in enumerate(panels)], height_in(len(panels)))
 
 
@@ -102,10 +103,10 @@ def _named(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
     return found
 
 
-def _curves(label: str, curves: Mapping[str, Points], axes: Any, drawstyle: str = "default") -> None:
+def _curves(label: str, curves: Mapping[str, Points], axes: Any, **look: str) -> None:
     for (name, points), style in zip(fewest(curves).items(), styles(), strict=False):
         own = {**style, "color": _FAILED, "linestyle": ":"} if name == "failed" else style
-        axes.plot([at for at, _value in points], [value for _at, value in points], label=name, drawstyle=drawstyle, **own)
+        axes.plot([at for at, _value in points], [value for _at, value in points], label=name, **own, **look)
     axes.set_ylabel(label)
     axes.set_ylim(bottom=0)
 
