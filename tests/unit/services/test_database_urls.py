@@ -2,7 +2,8 @@
 
 import re
 from dataclasses import replace
-from importlib.resources import files
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import make_url
@@ -53,7 +54,9 @@ def test_names_at_mariadb_need_no_quotes_and_stay_unique(settings):
 
 def test_keystones_migration_still_does_not_quote_the_name():
     """If this fails, names at MariaDB may have hyphens again, as at PostgreSQL."""
-    text = files("keystone.common.sql.migrations").joinpath("versions", "27e647c0fad4_initial_version.py").read_text(encoding="utf-8")
+    (package,) = find_spec("keystone").submodule_search_locations  # without its import
+    path = Path(package, "common", "sql", "migrations", "versions", "27e647c0fad4_initial_version.py")
+    text = path.read_text(encoding="utf-8")
     assert "ALTER DATABASE {bind.engine.url.database} DEFAULT" in text
 
 
