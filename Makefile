@@ -113,8 +113,8 @@ fuzz: install ## fuzz all ports and parsers, guided by coverage, 10 minutes each
 	test -d .fuzz/lib/atheris || $(BIN)/uv pip install --python $(BIN)/python --target .fuzz/lib 'atheris>=3,<4'
 	for each in $(FUZZED); do PYTHONPATH=.fuzz/lib $(BIN)/python tests/fuzz/fuzz.py $$each -max_len=4096 -max_total_time=$(FUZZ_SECONDS) || exit 1; done
 
-studies: install ## run the published studies, which takes hours, and write pages and data to build/studies
-	scripts/studies
+studies: install ## run the published studies, which takes hours (ONLY="NAME …" runs some, LIST=1 only estimates their times): build/studies
+	.venv/bin/python scripts/studies $(if $(LIST),--list) $(addprefix --only ,$(ONLY))
 
 lock: install ## resolve the dependencies again
 	$(LOCK) $(addprefix --extra ,bench experiment tempest dev) --output-file requirements.lock pyproject.toml

@@ -205,8 +205,8 @@ def test_a_site_outlives_a_fault_of_its_disk(tmp_path, temporary, kind):
     assert str(temporary) not in Path("/proc/mounts").read_text(encoding="utf-8")
 
 
-def _faulty(tmp_path, temporary, text):
-    """Run an experiment, and return the row of its only operation and its phases at the sites that the fault concerns."""
+def _data(tmp_path, temporary, text):
+    """Run an experiment, check that it leaves nothing, and return the directory of its exported data."""
     file, data = tmp_path / "engines.yaml", tmp_path / "data"
     file.write_text(text, encoding="utf-8")
     done = subprocess.run(
@@ -216,7 +216,57 @@ def _faulty(tmp_path, temporary, text):
     assert _mine(temporary) == []
     assert list(temporary.iterdir()) == []
     _run(tmp_path, "export", "engines", "--output", str(data))
+    return data
+
+
+def _faulty(tmp_path, temporary, text):
+    """Run an experiment, and return the row of its only operation and its phases at the sites that the fault concerns."""
+    data = _data(tmp_path, temporary, text)
     with (data / "operations.csv").open(encoding="utf-8", newline="") as opened:
         row = next(row for row in csv.DictReader(opened) if row["users"] in {"full", "all"})
     with (data / "phases.csv").open(encoding="utf-8", newline="") as opened:
         return row, {phase["phase"]: phase for phase in csv.DictReader(opened) if phase["users"] == "concerned"}
+
+
+BUS = """\
+name: engines
+repetitions: 1
+architectures: [{kind: bus, sites: 2, transport: TRANSPORT}]
+links: [{delay: [0ms, 40ms]}]
+workloads: {rpc: {operation: [call, fanout], targets: [one, each], clients: 4, servers: 2, rate: 20, seconds: 2}}
+"""
+
+
+@pytest.mark.parametrize("transport", ["zenoh", "rabbit"])
+@pytest.mark.timeout(3 * UP_S)
+def test_a_bus_between_sites_is_measured(tmp_path, temporary, transport):
+    if transport == "rabbit":
+        try:
+            check_packages("the test", ["rabbitmq-server"])
+        except AtollError as error:
+            pytest.skip(error.message)
+    data = _data(tmp_path, temporary, BUS.replace("TRANSPORT", transport))
+    with (data / "operations.csv").open(encoding="utf-8", newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    assert {row["operation"] for row in rows} == {"call", "fanout", "delivery"}
+    assert sum(int(row["failed"]) for row in rows) == 0
+    # The fastest call between the sites takes at least one round trip; in a site, on Zenoh, none.
+    with (data / "samples.csv").open(encoding="utf-8", newline="") as opened:
+        calls = [row for row in csv.DictReader(opened) if row["operation"] == "call" and row["site"] == "site-2"]
+    with (data / "cells.csv").open(encoding="utf-8", newline="") as opened:
+        far = {row["cell"]: row["factor_targets"] for row in csv.DictReader(opened) if row["factor_delay"] == "40ms"}
+    times = [float(row["ended_s"]) - float(row["started_s"]) for row in calls if far.get(row["cell"]) == "each"]
+    assert min(times) >= 0.16 if transport == "rabbit" else min(times) < 0.08
+    with (data / "links.csv").open(encoding="utf-8", newline="") as opened:
+        assert any(int(row["bytes"]) > 0 for row in csv.DictReader(opened))
+    with (data / "values.csv").open(encoding="utf-8", newline="") as opened:
+        assert {row["value"] for row in csv.DictReader(opened) if row["name"] == "delivered messages"} == {"100.0"}
+
+
+def test_hollow_members_are_measured(tmp_path, temporary):
+    text = "name: engines\nrepetitions: 1\narchitectures: [{kind: hollow, sites: [4, 8]}]\n"
+    data = _data(tmp_path, temporary, text + "workloads: {membership: {settle_s: 1, idle_s: 5, cut_s: 5}}\n")
+    with (data / "values.csv").open(encoding="utf-8", newline="") as opened:
+        idle = [float(row["value"]) for row in csv.DictReader(opened) if row["name"] == "traffic that an idle member sends"]
+    assert len(idle) == 2
+    assert all(value > 0 for value in idle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -24,17 +25,21 @@ def check(works: Iterable[Work]) -> None:
 
     Raises:
         AtollError: `database.unavailable`: a database server is not installed; `cloud.invalid`: the password of an existing server
-            can't be read; `bench.requirement`: RabbitMQ is not installed, or this user can't make a disk that a fault needs.
+            can't be read; `bench.requirement`: RabbitMQ is not installed, or this user can't make a disk that a fault needs, or
+            the networks of a bus.
     """
     works = list(works)
-    clouds = {json.dumps(work.cloud, sort_keys=True) for work in works}
+    clouds = {json.dumps(work.cloud, sort_keys=True) for work in works if work.system == "cloud"}
     for text in sorted(clouds):
         cloud = Cloud.model_validate(json.loads(text))
         check_installed(cloud.full_sites)
         for site in cloud.full_sites:
             database_of(site)
-    if any(work.rabbitmq for work in works):
-        check_packages("the architecture `standard`", ["rabbitmq-server"])
+    for who, system in (("the architecture `standard`", "cloud"), ("the transport `rabbit`", "bus")):
+        if any(work.rabbitmq and work.system == system for work in works):
+            check_packages(who, ["rabbitmq-server"])
+    if any(work.system == "bus" for work in works) and os.geteuid() != 0:
+        raise AtollError("bench.requirement", "clients in the networks of several sites need root", "run the experiment as root")
     _check_disks(works)
 
 

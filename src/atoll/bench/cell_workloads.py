@@ -147,14 +147,26 @@ def boot_active(place: Place, tenancy: Tenancy, name: str) -> str:
 
 
 def boot_many(places: Sequence[Place], recorder: CellRecorder, parameters: Parameters, _seed: int) -> None:
-    """Boot many servers at the first site; one sample is the time until all are ACTIVE."""
-    first = places[0]
-    tenancy = workload.prepare(first.api)
-    workload.boot_one(first.api, tenancy, 1)
+    """Boot many servers at the first site, or equal shares of them at each; one sample is the time until all of a user are ACTIVE."""
+    chosen = places if parameters.get("at") == "each" else places[:1]
     servers, at_once = parameters["servers"], parameters["at_once"]
+    shares = {place.site: len(range(number, servers, len(chosen))) for number, place in enumerate(chosen)}
+    shared = None if chosen[0].alone else workload.prepare(chosen[0].api)
+    tenancies = {place.site: shared or workload.prepare(place.api) for place in chosen}
+
+    def warm_up(place: Place) -> None:
+        workload.boot_one(place.api, tenancies[place.site], 1)
+
+    def work(place: Place) -> None:
+        if shares[place.site]:
+            many = partial(workload.boot_many, place.api, tenancies[place.site], shares[place.site], at_once)
+            recorder.measure("boot-many", place.site, many)
+
+    at_each(chosen, warm_up)
     recorder.begin()
-    recorder.measure("boot-many", first.site, partial(workload.boot_many, first.api, tenancy, servers, at_once))
-    workload.delete_all(first.api, at_once)
+    at_each(chosen, work)
+    if len(chosen) == 1:
+        workload.delete_all(chosen[0].api, at_once)
 
 
 def _repeated(operation: str, once: Callable[[Place, int], Any]) -> Run:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import socket
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from atoll.bench import cell_workloads, command, rally_workload
 from atoll.bench.api import Api
 from atoll.bench.cell_faults.setting import prepare
 from atoll.bench.cell_hooks import ENVIRONMENT
+from atoll.bench.cell_sampler import CellSampler, Receivers, cloud_processes, link_counters
 from atoll.bench.cell_steps import STEPS
 from atoll.bench.cell_workloads import CellRecorder, Place, Run
 from atoll.bench.cloud.stage import MeasuredCloud, SiteApi
@@ -30,6 +32,7 @@ from atoll.bench.site_broker import SiteBroker
 from atoll.bench.workspace import workspace
 from atoll.cloud import Cloud
 from atoll.site.databases import flush_policy
+from atoll.site.state import State
 from atoll.wan.isolation import within
 
 WORKLOADS: Mapping[str, Run] = {**cell_workloads.WORKLOADS, **STEPS}
@@ -49,6 +52,7 @@ class Work:
         broker: the order in which a broker asks the cloud's regions, "parallel" or "serial"; empty for a cloud without a broker.
         rabbitmq: the site in whose network RabbitMQ must run for the cloud's services; empty if they use no RabbitMQ.
         rally: the place of Rally's program and of its files, if Rally runs the workload.
+        system: the system to start: "cloud", "bus" or "hollow"; `run_cell` of this module starts clouds.
     """
 
     cloud: Mapping[str, Any]
@@ -59,6 +63,7 @@ class Work:
     broker: str = ""
     rabbitmq: str = ""
     rally: RallySetting | None = None
+    system: str = "cloud"
 
 
 @dataclass(frozen=True)
@@ -68,10 +73,16 @@ class Records:
     Attributes:
         sample: called with operation, site, seconds of intended start, start and end, success, and error of each sample.
         fault: called with the fields of `atoll.experiment.samples.FaultEvent` for each fault that happened.
+        usage: called with the fields of `atoll.experiment.samples.UsageReading` for each reading of the sites' processes.
+        traffic: called with the fields of `atoll.experiment.samples.TrafficReading` for each reading of the links' counters.
+        value: called with the fields of `atoll.experiment.samples.Value` for each measured number that is not a latency.
     """
 
     sample: Callable[..., None]
     fault: Callable[..., None] = lambda *_fields: None
+    usage: Callable[..., None] = lambda *_fields: None
+    traffic: Callable[..., None] = lambda *_fields: None
+    value: Callable[..., None] = lambda *_fields: None
 
 
 def run_cell(work: Work, environment: Mapping[str, str], records: Records, say: Say) -> dict[str, Any]:
@@ -103,16 +114,42 @@ def run_cell(work: Work, environment: Mapping[str, str], records: Records, say: 
         with own_cloud(root, document, environment, [*setting.companions, *([broker] if broker is not None else [])]) as own:
             cloud = Cloud.model_validate(document)
             made = MeasuredCloud(own.state, tuple(site.name for site in cloud.full_sites), 0.0, environment, own.log)
-            with users(made, cloud, work.broker) as found:
+            watch = sampler(own.state, cloud, broker, records)
+            begun = time.monotonic()
+            with users(made, cloud, work.broker) as found, watch:
                 if work.faults:
                     with setting.conducted(own, cloud, broker, records.fault, say) as conductor:
-                        run(found, CellRecorder(records.sample, conductor.begin), work.parameters, work.seed)
+                        run(found, CellRecorder(records.sample, both(watch.begin, conductor.begin)), work.parameters, work.seed)
                         conductor.finish()
                 else:
-                    run(found, CellRecorder(records.sample), work.parameters, work.seed)
+                    run(found, CellRecorder(records.sample, watch.begin), work.parameters, work.seed)
+                seconds = time.monotonic() - begun
                 beside = broker.pids() if broker is not None else []
                 memory = memory_mb([*command.pids(own.state), *beside])
-                return {"up_s": round(own.up_s, 3), "memory_mb": memory, **flushes(made, cloud)}
+                measured = {"up_s": round(own.up_s, 3), "memory_mb": memory, **flushes(made, cloud)}
+            return measured | watch.facts(seconds)
+
+
+def sampler(state: State, cloud: Cloud, broker: SiteBroker | None, records: Records) -> CellSampler:
+    """Return the sampler of a cell's cloud, which is not started.
+
+    Args:
+        state: the state directory of the running cloud.
+        cloud: the model of the cloud.
+        broker: the RabbitMQ at one of the sites; `None` if the cloud has none.
+        records: the receivers of the readings.
+    """
+    return CellSampler(cloud_processes(state, cloud.site_names, broker), link_counters(state), Receivers(records.usage, records.traffic))
+
+
+def both(first: Callable[[], None], second: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls two functions, one after the other."""
+
+    def call() -> None:
+        first()
+        second()
+
+    return call
 
 
 def flushes(made: MeasuredCloud, cloud: Cloud) -> dict[str, Any]:

@@ -58,6 +58,16 @@ class SiteBroker(Companion):
         self._daemons = Daemons(directory, environment, tied=False)
         self._network = ""
 
+    @property
+    def url(self) -> str:
+        """The transport URL of oslo.messaging, with the password."""
+        return self._node.url
+
+    def start_in(self, network: str) -> None:
+        """Start the broker in a network that exists already; `network` is the path of the namespace."""
+        self._network = network
+        self.start()
+
     def document(self, cloud: Mapping[str, Any]) -> dict[str, Any]:
         """Return the document of the cloud with the file of the broker's password."""
         sites = [dict(site) for site in cloud["sites"]]

@@ -15,11 +15,13 @@ from atoll.cli.output import data_console, duration, new_table, plain, print_jso
 from atoll.cli.verb import Finite, Group, group, json_option, verb
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from atoll.bench.cells import Work
+    from atoll.experiment.document import Experiment
     from atoll.experiment.run import Run
     from atoll.experiment.runner import CellRunner, Record, Say
+    from atoll.experiment.samples import Row
     from atoll.experiment.sweep import Cell
     from atoll.rally.tasks import Checked
 
@@ -84,20 +86,25 @@ def _ground(directory: Path, cell: Cell, record: Record, say: Say) -> Mapping[st
     Args:
         directory: the directory of the run.
         cell: the cell.
-        record: stores a sample, or the times of a fault.
+        record: stores a row of one of the cell's tables.
         say: called with lines about the progress.
     """
     from dataclasses import replace
 
-    from atoll.bench.cells import Records, run_cell
+    from atoll.bench import bus_cells, cells, hollow_cells
+    from atoll.bench.cells import Records
     from atoll.bench.rally_workload import RallySetting
-    from atoll.experiment.samples import FaultEvent, Sample
+    from atoll.experiment.samples import FaultEvent, Sample, TrafficReading, UsageReading, Value
     from atoll.rally.environment import ensure
 
-    records = Records(lambda *fields: record(Sample(*fields)), lambda *fields: record(FaultEvent(*fields)))
+    def recording(kind: Callable[..., Row]) -> Callable[..., None]:
+        return lambda *fields: record(kind(*fields))
+
+    records = Records(*map(recording, (Sample, FaultEvent, UsageReading, TrafficReading, Value)))
     work = _work(cell)
     if "rally" in cell.parameters:
         work = replace(work, rally=RallySetting(ensure(say), directory / "rally" / cell.id))
+    run_cell = {"cloud": cells.run_cell, "bus": bus_cells.run_cell, "hollow": hollow_cells.run_cell}[cell.system]
     return run_cell(work, client_environment(os.environ), records, say)
 
 
@@ -120,7 +127,7 @@ def _hosts() -> Path:
 def _work(cell: Cell) -> Work:
     from atoll.bench.cells import Work
 
-    return Work(cell.cloud, cell.workload, cell.parameters, cell.seed, cell.faults, cell.broker, cell.rabbitmq)
+    return Work(cell.cloud, cell.workload, cell.parameters, cell.seed, cell.faults, cell.broker, cell.rabbitmq, system=cell.system)
 
 
 def _check_by_rally(workloads: Sequence[Mapping[str, Any]]) -> Sequence[Checked]:
@@ -176,12 +183,17 @@ def run_(file: Path, *, new: bool, retry_failed: bool, dry_run: bool, provider: 
         testbed_cells.check(path, map(_work, made))
     run = None if new else _unfinished(experiment.name, [cell.to_json() for cell in made], path, again=retry_failed)
     if run is None:
-        about = {"name": experiment.name, "seed": experiment.seed, "machine": machine.describe(), **_named(path)}
+        about = {"name": experiment.name, "seed": experiment.seed, "machine": machine.describe(), **_expected(experiment), **_named(path)}
         run = create(_base(), about, made, file.read_text(encoding="utf-8"))
     if path is None:
         return _execute(run, again=retry_failed)
     with testbed_cells.released(_hosts(), _say):
         return _execute(run, again=retry_failed, ground=_ground_on(path))
+
+
+def _expected(experiment: Experiment) -> dict[str, Any]:
+    """Return the entry of a run's description with the shapes that its experiment expects; an empty mapping without any."""
+    return {"expect": [shape.model_dump(exclude_none=True) for shape in experiment.expect]} if experiment.expect else {}
 
 
 def _named(provider: Path | None) -> dict[str, str]:
@@ -229,7 +241,8 @@ def replay(run: str) -> int:
 
     old = find(_base(), run, _warn)
     _check(old.cells)
-    about = {"name": old.about["name"], "seed": old.about["seed"], "machine": machine.describe(), "replay_of": old.name}
+    kept = {name: old.about[name] for name in ("name", "seed", "expect") if name in old.about}
+    about = {**kept, "machine": machine.describe(), "replay_of": old.name}
     return _execute(create(_base(), about, old.cells), again=False)
 
 
@@ -275,6 +288,28 @@ def show(run: str, *, as_json: bool) -> None:
         medians = each["error"] or ", ".join(f"{name} {value:.3f} s" for name, value in each["medians_s"].items())
         table.add_row(each["label"], str(each["repetition"]), each["state"], duration(facts.get("seconds")), idle, medians)
     data_console().print(table)
+
+
+@verb("check", "atoll experiment check boston-2017")
+@click.argument("run", metavar="RUN")
+@json_option
+def check(run: str, *, as_json: bool) -> int:
+    """Compare the results of RUN with the shapes that its experiment expects (`expect` in its file).
+
+    The exit code is 1 if a shape does not hold, or was not measured.
+    """
+    from atoll.experiment.run import find
+    from atoll.experiment.shape_report import judged
+
+    found = judged(find(_base(), run, _warn))
+    if as_json:
+        print_json([{"shape": each.shape.told, "line": each.line, "measured": each.measured, "holds": each.holds} for each in found])
+    else:
+        table = new_table("SHAPE", "LINE", "MEASURED", "HOLDS", wrapped=("SHAPE", "LINE"))
+        for each in found:
+            table.add_row(each.shape.told, each.line, each.measured, {True: "yes", False: "no", None: "not measured"}[each.holds])
+        data_console().print(table)
+    return 0 if all(each.holds for each in found) else 1
 
 
 @verb("compare", "atoll experiment compare distance-20260101T120000 distance\natoll experiment compare A B --confidence 95 --json")
@@ -342,5 +377,5 @@ def export(run: str, output: Path) -> None:
     click.echo(f"wrote {output}", err=True)
 
 
-for _each in (run_, replay, list_, show, compare, report, export):
+for _each in (run_, replay, list_, show, compare, check, report, export):
     command.add_command(_each)

@@ -44,6 +44,7 @@ def check(provider: Path, works: Iterable[Work]) -> None:
             ("faults", work.faults),
             ("a workload of Rally", "rally" in work.parameters),
             ("the architecture `regions`", work.broker),
+            (f"the architecture `{work.system}`", work.system != "cloud"),
             ("RabbitMQ", work.rabbitmq),
         ):
             if given:

@@ -20,8 +20,10 @@ Licence: Creative Commons Attribution 4.0 International (CC BY 4.0), unless the 
 
 ## Files
 
-All times are in seconds. Times of samples and faults count from the start of the measured operations of their cell. Times of readings of
-the machine's load count from the start of the cell. An empty field means that there is no value.
+All times are in seconds. Times of samples, faults, `usage.csv` and `traffic.csv` count from the start of the measured operations of their
+cell, and are negative before it. Times of readings of the machine's load count from the start of the cell.
+
+An empty field means that there is no value.
 
 | File | A line for each | Columns |
 | --- | --- | --- |
@@ -32,14 +34,23 @@ from 0 to 1, Wilson), the median latency with its 95 % interval (`median_s`, `me
 variance between cells), `p95_s`, `longest_s` |
 | `cells.csv` | cell | `cell`, `repetition`, `state`, factors, `database`, `flush`, `seed`, \
 `up_s` (start of the cloud), `seconds` (whole cell), `memory_mb` \
-(all processes after the workload, 10^6 bytes), `idle_share` (of the machine, from 0 to 1), number of `samples`, `error` |
+(all processes after the workload, 10^6 bytes), `idle_share` (of the machine, from 0 to 1), number of `samples`, `sampled_every_s` \
+(seconds between two readings in `usage.csv` and `traffic.csv`), `sampler_share` (processor time of their sampler, share of one core), \
+`error` |
 | `samples.csv` | operation | `cell`, `operation`, `site` of the user, `intended_s`, `started_s`, `ended_s`, `ok`, `error`, `database` |
 | `machine.csv` | reading of the machine's load | `cell`, `at_s`, `idle` (from 0 to 1), `available_mb` (10^6 bytes) |
+| `usage.csv` | reading of a site's processes | `cell`, `at_s`, `site` (`shared`: processes that serve all sites), `cpu_s` \
+(processor seconds since the first reading), number of `processes`, `memory_mb` \
+(proportional set size, 10^6 bytes; empty in most readings) |
+| `traffic.csv` | reading of the counters of a direction of a link | `cell`, `at_s`, `source`, `target`, `packets`, `bytes` and `dropped` \
+(IP packets that the source sent, their bytes, and those that did not arrive; since the first reading) |
+| `links.csv` | direction of a link of a cell | `cell`, `source`, `target`, `packets`, `bytes`, `dropped` during the measured operations |
+| `values.csv` | measured number that is not a latency | `cell`, `name`, `unit`, `value` |
 | `faults.csv` | fault (only with faults) | `cell`, `number`, `kind`, `target`, `cause`, `started_s` (of the injection), `effective_s`, \
 `undone_s` (start of the undoing), `ended_s`, `error` |
 | `phases.csv` | operation, users and phase (only with faults) | `factors`, `operation`, `users` (`concerned` by a fault or `elsewhere`), \
 `phase`, number of `operations`, `served` with its 95 % interval, `median_s` |
-| `parquet/` | | the same samples, readings and faults, a file for each cell, with all metadata under the key `atoll` |
+| `parquet/` | | the same samples, readings, numbers and faults, a file for each cell, with all metadata under the key `atoll` |
 
 `database` is the engine of the services' databases at the full sites. `flush` is the setting by
 which that engine flushes commits to the disk, as the running server reported it:

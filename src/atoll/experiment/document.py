@@ -6,7 +6,7 @@ A field's `description` completes the sentence "expected …" in error messages.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import product
 from math import prod
 from pathlib import Path
@@ -30,12 +30,13 @@ from atoll.cloud.databases import EXPECTED, Database
 from atoll.cloud.model import Name
 from atoll.cloud.quantities import DURATION, PROBABILITY, RATE, Duration, Probability, Rate
 from atoll.cloud.yaml_errors import Form
-from atoll.experiment import databases, faults, rally_workload
-from atoll.experiment.architectures import Architecture, CloudOfCells, clouds
+from atoll.experiment import databases, faults, rally_workload, shapes
+from atoll.experiment.architectures import CLOUD, HOLLOW, Architecture, CloudOfCells, clouds
 from atoll.experiment.databases import DATABASES, Databases
 from atoll.experiment.faults import Scenario, Step, WorkflowPoint
 from atoll.experiment.rally_workload import RallyWorkload
-from atoll.experiment.workloads import WORKLOADS, WorkloadParameters, count, distinct, listed
+from atoll.experiment.shapes import Shape
+from atoll.experiment.workloads import SYSTEMS, WORKLOADS, WorkloadParameters, combinations, count, distinct, listed
 
 MOST_CELLS = 100_000
 """The largest number of cells; at one cell a minute they would take 69 days."""
@@ -93,6 +94,7 @@ class Experiment(_Model):
             databases of their architecture.
         faults: scenarios of faults. Without this key, no cell has a fault.
         workloads: workloads by name, with their parameters.
+        expect: the shapes that the results are expected to have; the report, and `atoll experiment check`, compare them.
     """
 
     name: Name = Field(description="a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter")
@@ -109,6 +111,9 @@ class Experiment(_Model):
         default=(), strict=False, description="a list of scenarios, such as [{name: none}, {name: cut, steps: [{kind: cut, …}]}]"
     )
     workloads: dict[str, Any] = Field(description="a mapping of workloads, such as {boot: {times: 5}}")
+    expect: tuple[Shape, ...] = Field(
+        default=(), strict=False, description="a list of shapes, such as [{operation: boot, round_trips: [40, 80]}]"
+    )
 
     @field_validator("architectures", "links", "databases", "workloads")
     @classmethod
@@ -144,6 +149,43 @@ class Experiment(_Model):
             raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text, "path": path})
         return self
 
+    @model_validator(mode="after")
+    def _check_systems(self) -> Experiment:
+        for path, text in self._complaints_of_systems():
+            raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text, "path": path})
+        return self
+
+    def _complaints_of_systems(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        """Yield the parts of the document that do not apply to the systems of its architectures, such as faults of a bus."""
+        first = self.architectures[0]
+        for index, architecture in enumerate(self.architectures):
+            if architecture.system != first.system:
+                text = f"`kind: {architecture.kind}` is no system like `kind: {first.kind}`, and has other workloads"
+                yield ("architectures", index), f"{text}: expected a file of its own"
+        for name in self.workloads:
+            if (needed := SYSTEMS.get(name, CLOUD)) != first.system:
+                wanted = f"`kind: {needed}`" if name in SYSTEMS else "a cloud"
+                text = f"the workload {name} needs {wanted}, not `kind: {first.kind}`"
+                yield ("workloads", name), f"{text}: expected another workload or kind"
+        if first.system == CLOUD:
+            return
+        if self.names_databases:
+            yield ("databases",), f"`kind: {first.kind}` has no databases: expected no `databases`"
+        for index, scenario in enumerate(self.faults):
+            if scenario.steps:
+                yield ("faults", index), f"`kind: {first.kind}` can't have faults yet: expected no steps"
+        if first.system == HOLLOW:
+            yield from self._complaints_of_members()
+
+    def _complaints_of_members(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
+        for index, links in enumerate(self.links):
+            if strange := [name for name in ("jitter", "rate", "loss") if getattr(links, name)]:
+                yield ("links", index, strange[0]), f"links of hollow members have only a delay: expected no `{strange[0]}`"
+        fewest = min(min(architecture.sites) for architecture in self.architectures)
+        for name, workload in self.workloads.items():
+            if (gateways := max(workload.gateways)) >= fewest:
+                yield ("workloads", name, "gateways"), f"{gateways} gateways for {fewest} members: expected fewer gateways than members"
+
     def _complaints_of_cells(self) -> Iterator[tuple[tuple[str | int, ...], str]]:
         if self.count > MOST_CELLS:
             yield (), f"all combinations of the lists make {self.count} cells: expected at most {MOST_CELLS}"
@@ -158,6 +200,28 @@ class Experiment(_Model):
             if own & shapes:
                 yield ("links", index), "an earlier item has the same properties: expected each combination once"
             shapes |= own
+
+    @model_validator(mode="after")
+    def _check_shapes(self) -> Experiment:
+        for path, text in shapes.complaints(self.expect, self._known()):
+            raise PydanticCustomError("experiment_inconsistent", "{text}", {"text": text, "path": path})
+        return self
+
+    def _known(self) -> dict[str, set[str]]:
+        """Return the values of each factor of the cells, as texts."""
+        known: dict[str, set[str]] = {"workload": set(self.workloads)}
+        factors: list[Mapping[str, Any]] = [shape for links in self.links for shape in links.shapes]
+        for architecture in self.architectures:
+            name = architecture.clouds[0] if architecture.file is not None else architecture.kind
+            factors += [{"architecture": name, **(each if architecture.file is None else {})} for each in architecture.variants]
+        for workload in self.workloads.values():
+            factors += [rally_workload.factors(each) for each in combinations(workload)]
+        factors += [{"database": databases.name_of(each)} for each in self.databases if self.names_databases]
+        factors += [{"faults": scenario.name} for scenario in self.faults]
+        for each in factors:
+            for factor, value in each.items():
+                known.setdefault(factor, set()).add(str(value))
+        return known
 
     @model_validator(mode="after")
     def _check_files(self, info: ValidationInfo) -> Experiment:
@@ -261,6 +325,7 @@ _FORM = Form(
         "faults": Scenario,
         "steps": Step,
         "when": WorkflowPoint,
+        "expect": Shape,
     },
     mappings={
         Experiment: "a mapping with `name`, `architectures` and `workloads`",
@@ -269,6 +334,7 @@ _FORM = Form(
         Database: EXPECTED,
         Scenario: "a mapping such as {name: cut, steps: [{kind: cut, target: site-2, at: 10s}]}",
         Step: "a mapping such as {kind: cut, target: site-2, at: 10s, lasts: 60s}",
+        Shape: "a mapping such as {operation: boot, round_trips: [40, 80]}",
         WorkflowPoint: "a mapping such as {span: compute build_and_run_instance, service: nova}",
     },
     own_text=frozenset({"experiment_inconsistent", "swept_twice", "database_invalid"}),

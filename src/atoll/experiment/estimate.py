@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from atoll.cloud.quantities import milliseconds
+from atoll.experiment.architectures import BUS, HOLLOW
 from atoll.experiment.sweep import Cell
 
 _CELL_S, _FULL_SITE_S, _COMPUTE_SITE_S = 15.0, 6.0, 3.0
@@ -30,12 +31,23 @@ _RALLY_S, _RALLY_ITERATION_S = 15.0, 4.0  # the start of Rally with its tenants 
 _WARM_UP_S, _START_OF_SITE_S = 2.0, 12.0
 
 
+_BUS_S, _BROKER_S = 7.0, 9.0
+"""Seconds that the start and the end of the processes of a bus take, and those that its RabbitMQ adds."""
+
+_HOLLOW_S, _MEMBER_S = 10.0, 0.5
+"""Seconds that a cell of hollow members takes, and those that each member adds: its certificate, and its part of the computation."""
+
+
 def seconds(cells: Iterable[Cell]) -> float:
     """Return the estimated duration of cells that run one after the other, in seconds."""
     return sum(map(_seconds, cells), 0.0)
 
 
 def _seconds(cell: Cell) -> float:
+    if cell.system == BUS:
+        return _BUS_S + (_BROKER_S if cell.rabbitmq else 0.0) + float(cell.parameters["seconds"])
+    if cell.system == HOLLOW:
+        return _HOLLOW_S + _MEMBER_S * len(cell.cloud["sites"])
     computes = len([site for site in cell.cloud["sites"] if site.get("kind") == "compute"])
     full = len(cell.cloud["sites"]) - computes
     up_s = _CELL_S + _FULL_SITE_S * full + _COMPUTE_SITE_S * computes

@@ -6,6 +6,10 @@
 - `phases.csv`: a line for each operation before, during and after faults.
 - `faults.csv`: a line for each fault that happened.
 - `machine.csv`: a line for each reading of the machine's load.
+- `usage.csv`: a line for each reading of a site's processes.
+- `traffic.csv`: a line for each reading of the counters of a direction of a link.
+- `links.csv`: a line for each direction of a link of each cell, with its traffic during the measured operations.
+- `values.csv`: a line for each measured number that is not a latency.
 - `parquet/`: the Parquet files of the run, with all metadata.
 - `run.json`: everything that is needed to repeat the run.
 - `NAME.ipynb`: a notebook that reads the CSV files.
@@ -17,7 +21,9 @@ from __future__ import annotations
 import csv
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import astuple
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +31,17 @@ from atoll.errors import AtollError
 from atoll.experiment import notebook, summary
 from atoll.experiment.data_card import data_card
 from atoll.experiment.phases import phases
+from atoll.experiment.resources import link_totals
 from atoll.experiment.run import Run
-from atoll.experiment.samples import FaultEvent, Reading, Sample
+from atoll.experiment.samples import TABLES, FaultEvent, Reading, Sample, TrafficReading, UsageReading, Value
 from atoll.experiment.statistics import median_interval, quantile, share_interval
 from atoll.experiment.sweep import Cell
 
 _NUMBERS = ("cells", "served", "failed", "served_low", "served_high", "median_s", "median_low_s", "median_high_s", "p95_s", "longest_s")
 _DATABASE = ("database", "flush")
-_FACTS = ("up_s", "seconds", "memory_mb", "idle_share", "samples")
+_FACTS = ("up_s", "seconds", "memory_mb", "idle_share", "samples", "sampled_every_s", "sampler_share")
 _PHASES = ("factors", "operation", "users", "phase", "operations", "served", "served_low", "served_high", "median_s")
-_PARQUET = ("samples", "machine", "faults")
+_LINKS = ("cell", "source", "target", "packets", "bytes", "dropped")
 
 
 def export(run: Run, directory: Path) -> None:
@@ -59,6 +66,7 @@ def export(run: Run, directory: Path) -> None:
     _write(directory / "cells.csv", ("cell", "repetition", "state", *columns, *_DATABASE, "seed", *_FACTS, "error"), _cells(run, factors))
     _write(directory / "samples.csv", ("cell", *Sample._fields), ((cell.id, *row) for cell in done for row in run.samples(cell)))
     _write(directory / "machine.csv", ("cell", *Reading._fields), ((cell.id, *row) for cell in done for row in run.readings(cell)))
+    _write_readings(run, done, directory)
     if any(cell.faults for cell in done):
         _write(directory / "faults.csv", ("cell", *FaultEvent._fields), ((cell.id, *row) for cell in done for row in run.faults(cell)))
         _write(directory / "phases.csv", _PHASES, _phases(run))
@@ -66,6 +74,19 @@ def export(run: Run, directory: Path) -> None:
     shutil.copyfile(run.directory / "run.json", directory / "run.json")
     (directory / f"{run.name}.ipynb").write_text(json.dumps(notebook.notebook(run, factors), indent=1) + "\n", encoding="utf-8")
     (directory / "README.md").write_text(data_card(run, factors), encoding="utf-8")
+
+
+def _write_readings(run: Run, cells: Sequence[Cell], directory: Path) -> None:
+    """Write the tables that only some runs have."""
+    made: list[tuple[str, Sequence[str], Iterator[Sequence[Any]]]] = [
+        ("usage", ("cell", *UsageReading._fields), ((cell.id, *row) for cell in cells for row in run.usage(cell))),
+        ("traffic", ("cell", *TrafficReading._fields), ((cell.id, *row) for cell in cells for row in run.traffic(cell))),
+        ("links", _LINKS, ((cell.id, *link, *astuple(total)) for cell in cells for link, total in link_totals(run.traffic(cell)).items())),
+        ("values", ("cell", *Value._fields), ((cell.id, *row) for cell in cells for row in run.values(cell))),
+    ]
+    for name, titles, rows in made:
+        if (first := next(rows, None)) is not None:
+            _write(directory / f"{name}.csv", titles, chain([first], rows))
 
 
 def _write(path: Path, titles: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -104,7 +125,7 @@ def _phases(run: Run) -> Iterable[list[Any]]:
 
 def _copy(run: Run, cells: Iterable[Cell], directory: Path) -> None:
     for cell in cells:
-        for name in _PARQUET:
+        for name in TABLES:
             source = run.directory / name / f"{cell.id}.parquet"
             if source.is_file():
                 (directory / name).mkdir(parents=True, exist_ok=True)

@@ -1,11 +1,10 @@
-"""The report's section about faults: time-lines with marks, operations before, during and after the faults, and the times of each fault."""
+"""The report's section about faults: operations before, during and after the faults, and the times of each fault."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from atoll.experiment import plots
-from atoll.experiment.markup import figure, table
+from atoll.experiment.markup import table
 from atoll.experiment.phases import Phase, phases
 from atoll.experiment.run import Run
 from atoll.experiment.statistics import CONFIDENCE, quantile, share_interval
@@ -19,14 +18,6 @@ def faults(run: Run) -> Iterator[str]:
     if not cells:
         return
     yield "<h2>Faults</h2>"
-    first: dict[str, Cell] = {}
-    for cell in sorted(cells, key=lambda cell: (cell.label, cell.repetition)):
-        first.setdefault(cell.label, cell)
-    for label, cell in first.items():
-        if samples := run.samples(cell):
-            yield figure(
-                plots.timeline("latency over time", samples, run.faults(cell)), f"Time-line: {label}, repetition {cell.repetition}"
-            )
     yield from _phases(phases(run))
     yield from _events(run, cells)
 

@@ -101,6 +101,66 @@ for name in dict.fromkeys(row["cell"] for row in faults):
 """
 
 
+_OVER_TIME = """\
+usage = read("usage.csv")
+traffic = read("traffic.csv") if Path("traffic.csv").exists() else []
+
+
+def curves(rows, name, number):
+    \"\"\"Return the growth of a counter per second over time, by the name of each row.\"\"\"
+    counts = {}
+    for row in rows:
+        counts.setdefault(name(row), []).append((float(row["at_s"]), float(row[number])))
+    return {
+        label: [(at, (count - before) / (at - since)) for (since, before), (at, count) in zip(points, points[1:]) if at > since]
+        for label, points in counts.items()
+    }
+
+
+def memory(rows):
+    \"\"\"Return the memory over time, by site.\"\"\"
+    found = {}
+    for row in rows:
+        if row["memory_mb"]:
+            found.setdefault(row["site"], []).append((float(row["at_s"]), float(row["memory_mb"])))
+    return found
+
+
+def of(rows, name):
+    \"\"\"Return the rows of a cell.\"\"\"
+    return [row for row in rows if row["cell"] == name]
+
+
+first_cells = {}
+for name, cell in cells.items():
+    if cell["state"] == "done":
+        first_cells.setdefault(tuple(cell["factor_" + factor] for factor in FACTORS), name)
+for name in first_cells.values():
+    panels = {
+        "link traffic, bytes/s": curves(of(traffic, name), lambda row: f"{row['source']} to {row['target']}", "bytes"),
+        "processors, cores": curves(of(usage, name), lambda row: row["site"], "cpu_s"),
+        "memory, MB": memory(of(usage, name)),
+    }
+    figure, axes = plt.subplots(len(panels), sharex=True, figsize=(9, 7))
+    for own, (title, drawn) in zip(axes, panels.items()):
+        for label, points in drawn.items():
+            own.plot([at for at, _value in points], [value for _at, value in points], label=label)
+        own.set(ylabel=title)
+        if drawn:
+            own.legend(fontsize=7)
+    axes[0].set(title=name)
+    axes[-1].set(xlabel="seconds after the start of the measured operations")
+    plt.show()
+"""
+
+_VALUES = """\
+for row in read("values.csv"):
+    cell = cells[row["cell"]]
+    factors = ", ".join(f"{name} {cell['factor_' + name]}" for name in VARYING if cell["factor_" + name])
+    print(f"{row['name']:40} {factors:60} {float(row['value']):12.5g} {row['unit']}")
+"""
+
+
 def notebook(run: Run, factors: Sequence[str]) -> dict[str, Any]:
     """Return the notebook of a run, ready for `json.dumps`.
 
@@ -126,7 +186,14 @@ def _cells(run: Run, factors: Sequence[str]) -> Iterator[dict[str, Any]]:
         yield _text("## Medians against the round trip")
         yield _code(_AGAINST_RTT)
     states = run.states()
-    if any(cell.faults and states[cell.id].state == "done" for cell in run.cells):
+    done = [cell for cell in run.cells if states[cell.id].state == "done"]
+    if any(run.values(cell) for cell in done):
+        yield _text("## Measured numbers that are not latencies")
+        yield _code(_VALUES)
+    if any(run.usage(cell) for cell in done):
+        yield _text("## Links, processors and memory over time\n\nOne cell of each combination of factors.")
+        yield _code(_OVER_TIME)
+    if any(cell.faults for cell in done):
         yield _text("## Faults\n\nLatencies over time; shades mark the faults.")
         yield _code(_FAULTS)
 

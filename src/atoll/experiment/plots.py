@@ -1,12 +1,11 @@
-"""Plots of a run as SVG: distributions of latencies, medians against the round trip and the loss, and time-lines with faults.
+"""Plots of a run as SVG: distributions of latencies, and medians against numbers such as the round trip and the loss.
 
-matplotlib is imported only here.
+matplotlib is imported only here; `timeline_plots` draws on the axes that `svg` makes.
 """
 
 from __future__ import annotations
 
 import io
-import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
@@ -14,7 +13,6 @@ from typing import Any
 
 from atoll.cloud.quantities import milliseconds, probability
 from atoll.errors import AtollError
-from atoll.experiment.samples import FaultEvent, Sample
 from atoll.experiment.statistics import median_interval, quantile
 from atoll.experiment.summary import Group
 
@@ -22,7 +20,7 @@ MOST_LINES = 8
 """Greatest number of lines in one plot; the groups beyond it are drawn in further plots."""
 
 # The colours of Okabe and Ito, which colour-blind readers tell apart; line styles tell them apart on grey paper.
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _STYLES = ("-", "--", "-.", ":")
 _STYLE = {"svg.fonttype": "none", "svg.hashsalt": "atoll", "font.family": "sans-serif", "font.size": 10}
 _SIZE = (11.0, 4.2)  # inches; the page shows it at its whole width
@@ -44,7 +42,7 @@ def distributions(title: str, groups: Labelled) -> str:
     """Return the cumulative distributions of the latencies of groups as SVG."""
 
     def draw(axes: Any) -> None:
-        for (label, group), style in zip(groups, _styles(), strict=False):
+        for (label, group), style in zip(groups, styles(), strict=False):
             values = sorted(group.all_s)
             shares = [(number + 1) / len(values) for number in range(len(values))]
             axes.step([values[0], *values], [0.0, *shares], where="post", label=f"{label} (n={len(values)})", **style)
@@ -57,7 +55,7 @@ def distributions(title: str, groups: Labelled) -> str:
         else:
             axes.set_xlim(left=0)
 
-    return _svg(title, draw)
+    return svg(title, [draw])
 
 
 @dataclass(frozen=True)
@@ -67,12 +65,12 @@ class Quantity:
     Attributes:
         name: the name of the quantity in captions.
         axis: the label of the axis, with the unit.
-        value: returns the value of the factor in a group, in the unit of `axis`.
+        value: returns the value of the factor in the unit of `axis`, from all factors.
     """
 
     name: str
     axis: str
-    value: Callable[[Group], float]
+    value: Callable[[Mapping[str, Any]], float]
 
 
 def against(title: str, quantity: Quantity, groups: Mapping[str, Sequence[Group]]) -> str:
@@ -85,93 +83,104 @@ def against(title: str, quantity: Quantity, groups: Mapping[str, Sequence[Group]
     """
 
     def draw(axes: Any) -> None:
-        for (label, line), style in zip(groups.items(), _styles(), strict=False):
-            points = sorted(line, key=quantity.value)
+        for (label, line), style in zip(groups.items(), styles(), strict=False):
+            points = sorted(line, key=lambda group: quantity.value(group.factors))
             medians = [quantile(group.all_s, 0.5) for group in points]
             # Without an interval, the bar has no length.
             intervals = [median_interval(group.latencies_s) or (middle, middle) for group, middle in zip(points, medians, strict=True)]
             below = [middle - low for middle, (low, _high) in zip(medians, intervals, strict=True)]
             above = [high - middle for middle, (_low, high) in zip(medians, intervals, strict=True)]
-            at = list(map(quantity.value, points))
+            at = [quantity.value(group.factors) for group in points]
             axes.errorbar(at, medians, yerr=[below, above], label=label, marker="o", markersize=4, capsize=3, **style)
-        axes.set_xlabel(quantity.axis)
+        _abscissa(axes, quantity, [quantity.value(group.factors) for line in groups.values() for group in line])
         axes.set_ylabel("median latency, s")
         axes.set_ylim(bottom=0)
 
-    return _svg(title, draw)
+    return svg(title, [draw])
 
 
-def timeline(title: str, samples: Sequence[Sample], events: Sequence[FaultEvent]) -> str:
-    """Return the latencies of one cell over time as SVG; bars mark its faults, and crosses its failed operations.
+def values_against(title: str, unit: str, quantity: Quantity, lines: Mapping[str, Mapping[float, Sequence[float]]]) -> str:
+    """Return medians of measured numbers against a quantity as SVG; bars reach from the smallest to the greatest number.
 
     Args:
         title: the title.
-        samples: the operations, at least one.
-        events: the faults.
+        unit: the unit of the numbers.
+        quantity: the quantity.
+        lines: for each line, by its label, the numbers at each value of the quantity.
     """
 
     def draw(axes: Any) -> None:
-        served = [sample for sample in samples if sample.ok]
-        failed = [sample for sample in samples if not sample.ok]
-        names = sorted({(sample.operation, sample.site) for sample in served})
-        for (operation, site), style in zip(names, itertools.cycle(_styles()), strict=False):
-            own = [sample for sample in served if (sample.operation, sample.site) == (operation, site)]
-            marks = {"marker": ".", "linestyle": "", "markersize": 5, "color": style["color"]}
-            axes.plot([each.intended_s for each in own], [each.latency_s for each in own], label=f"{operation}, {site}", **marks)
-        if failed:
-            marks = {"marker": "x", "linestyle": "", "markersize": 5, "color": "#B00000"}
-            axes.plot([each.intended_s for each in failed], [each.latency_s for each in failed], label=f"failed (n={len(failed)})", **marks)
-        _mark(axes, events)
-        axes.set_xlabel("intended start of the operation, s after the start of the measured operations")
-        axes.set_ylabel("latency, s")
-        every = [sample.latency_s for sample in samples]
-        if min(every) > 0 and max(every) > 20 * min(every):
-            axes.set_yscale("log")
-        else:
-            axes.set_ylim(bottom=0)
+        for (label, line), style in zip(lines.items(), styles(), strict=False):
+            at = sorted(line)
+            medians = [quantile(line[value], 0.5) for value in at]
+            below = [middle - min(line[value]) for value, middle in zip(at, medians, strict=True)]
+            above = [max(line[value]) - middle for value, middle in zip(at, medians, strict=True)]
+            axes.errorbar(at, medians, yerr=[below, above], label=label, marker="o", markersize=4, capsize=3, **style)
+        _abscissa(axes, quantity, [value for line in lines.values() for value in line])
+        axes.set_ylabel(unit)
+        axes.set_ylim(bottom=0)
 
-    return _svg(title, draw)
+    return svg(title, [draw])
 
 
-def _mark(axes: Any, events: Sequence[FaultEvent]) -> None:
-    """Mark faults: dark while in effect, light while they are injected or undone."""
-    for event, colour in zip(events, itertools.cycle(reversed(_COLOURS)), strict=False):  # reversed: not those of the operations
-        axes.axvspan(event.started_s, event.ended_s, color=colour, alpha=0.1, linewidth=0)
-        label = f"fault {event.number}: {event.kind} {event.target}"
-        axes.axvspan(event.effective_s, event.undone_s, color=colour, alpha=0.25, linewidth=0, label=label)
-        axes.axvline(event.started_s, color=colour, linewidth=1, linestyle=":")
+def _abscissa(axes: Any, quantity: Quantity, values: Sequence[float]) -> None:
+    """Label the horizontal axis; make it logarithmic if the values are far apart."""
+    axes.set_xlabel(quantity.axis)
+    if min(values) > 0 and max(values) > 20 * min(values):
+        axes.set_xscale("log")
+    elif all(value == int(value) for value in values):
+        axes.xaxis.get_major_locator().set_params(integer=True)
 
 
-def _rtt_ms(group: Group) -> float:
-    return 2 * milliseconds(str(group.factors["delay"]))
+def _rtt_ms(factors: Mapping[str, Any]) -> float:
+    return 2 * milliseconds(str(factors["delay"]))
 
 
-def _loss_percent(group: Group) -> float:
-    return 100 * probability(str(group.factors["loss"]))
+def _loss_percent(factors: Mapping[str, Any]) -> float:
+    return 100 * probability(str(factors["loss"]))
+
+
+def _number(factor: str) -> Callable[[Mapping[str, Any]], float]:
+    return lambda factors: float(factors[factor])
 
 
 QUANTITIES: Mapping[str, Quantity] = {
     "delay": Quantity("round trip", "round trip between two sites, ms", _rtt_ms),
     "loss": Quantity("loss", "lost packets in each direction of a link, %", _loss_percent),
+    "sites": Quantity("number of sites", "sites", _number("sites")),
+    "clients": Quantity("number of clients", "clients", _number("clients")),
 }
 """The quantities by the name of their factor."""
 
 
-def _styles() -> Iterator[dict[str, Any]]:
+def styles() -> Iterator[dict[str, Any]]:
+    """Yield the properties of `MOST_LINES` lines, which readers can tell apart in colour and in grey."""
     for number in range(MOST_LINES):
-        yield {"color": _COLOURS[number % len(_COLOURS)], "linestyle": _STYLES[number % len(_STYLES)], "linewidth": 1.6}
+        yield {"color": COLOURS[number % len(COLOURS)], "linestyle": _STYLES[number % len(_STYLES)], "linewidth": 1.6}
 
 
-def _svg(title: str, draw: Any) -> str:
+def svg(title: str, draws: Sequence[Callable[[Any], None]], height: float = _SIZE[1], *, beside: bool = False) -> str:
+    """Return a picture of panels as SVG.
+
+    Args:
+        title: the title above the first panel.
+        draws: the functions that draw the panels on their axes.
+        height: the height of the whole picture in inches; its width is 11 inches.
+        beside: whether the panels are side by side and share the vertical axis; by default, they are one above the other and share the
+            horizontal axis.
+    """
     matplotlib = _library()
     with matplotlib.rc_context(_STYLE):
         # Without pyplot, which would keep the figure and choose a window system.
-        figure = import_module("matplotlib.figure").Figure(figsize=_SIZE, layout="constrained")
-        axes = figure.subplots()
-        draw(axes)
-        axes.set_title(title, loc="left")
-        axes.grid(visible=True, alpha=0.3)
-        axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False)
+        figure = import_module("matplotlib.figure").Figure(figsize=(_SIZE[0], height), layout="constrained")
+        grid = {"ncols": len(draws), "sharey": True} if beside else {"nrows": len(draws), "sharex": True}
+        panels = figure.subplots(**grid, squeeze=False).ravel()
+        for axes, draw in zip(panels, draws, strict=True):
+            draw(axes)
+            axes.grid(visible=True, alpha=0.3)
+            if axes.get_legend_handles_labels()[0]:
+                axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, labelspacing=0.3)
+        panels[0].set_title(title, loc="left")
         made = io.StringIO()
-        figure.savefig(made, format="svg", metadata={"Date": None})
+        figure.savefig(made, format="svg", dpi=150, metadata={"Date": None})
     return made.getvalue()

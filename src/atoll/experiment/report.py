@@ -10,9 +10,12 @@ from typing import Any
 from atoll.experiment import compare, plots, summary
 from atoll.experiment.fault_report import faults
 from atoll.experiment.markup import figure, table
+from atoll.experiment.resource_report import resources, timelines
 from atoll.experiment.run import Run
+from atoll.experiment.shape_report import expected_shapes
 from atoll.experiment.statistics import CONFIDENCE, median_interval, quantile
 from atoll.experiment.summary import Group
+from atoll.experiment.value_report import values
 
 _TEMPLATE = Path(__file__).with_name("page.html")
 _WARN_IDLE = 0.1
@@ -35,7 +38,8 @@ def render(run: Run, against: Run | None = None) -> str:
     parts = [*_head(run, cells)]
     if against is not None:
         parts += _changes(run, against)
-    parts += [*_figures(groups), *faults(run), *_operations(groups), *_cells(cells), *_machine(run)]
+    parts += [*expected_shapes(run), *_figures(groups), *timelines(run), *faults(run), *values(run), *resources(run)]
+    parts += [*_operations(groups), *_cells(cells), *_machine(run)]
     page = _TEMPLATE.read_text(encoding="utf-8")
     return page.replace("@TITLE@", escape(run.name)).replace("@BODY@", "\n".join(parts))
 
@@ -72,7 +76,8 @@ def _figures(groups: Sequence[Group]) -> Iterator[str]:
         varying = _varying(chosen)
         title = operation if operation == workload else f"{operation}, of workload {workload}"
         yield from _against(title, chosen, varying)
-        for number, part in enumerate(_parts(chosen)):
+        several = any(len(group.all_s) > 1 for group in chosen)  # single operations have no distribution
+        for number, part in enumerate(_parts(chosen) if several else ()):
             named = title if len(chosen) <= plots.MOST_LINES else f"{title}, part {number + 1}"
             yield figure(
                 plots.distributions(named, [(_label(group, varying), group) for group in part]), f"Distribution of latencies: {named}"
@@ -86,7 +91,7 @@ def _against(title: str, groups: Sequence[Group], varying: Sequence[str]) -> Ite
         for group in groups if factor in varying else ():
             if factor in group.factors:
                 lines.setdefault(_label(group, [name for name in varying if name != factor]), []).append(group)
-        several = {label: line for label, line in lines.items() if len(set(map(quantity.value, line))) > 1}
+        several = {label: line for label, line in lines.items() if len({quantity.value(group.factors) for group in line}) > 1}
         names = list(several)
         for first in range(0, len(names), plots.MOST_LINES):
             part = {name: several[name] for name in names[first : first + plots.MOST_LINES]}
@@ -132,7 +137,7 @@ def _operation(group: Group) -> list[str]:
     numbers = [f"{quantile(values, share):.4g}" for share in (0.5, 0.95, 1.0)] if values else ["", "", ""]
     spelled = f"{interval[0]:.4g} to {interval[1]:.4g}" if interval else "too few"
     counts = [str(len(group.latencies_s)), str(len(values)), str(group.failures)]
-    stored = [group.database, group.flush or "unknown"]
+    stored = [group.database, group.flush or ("unknown" if group.database else "")]
     return [group.operation, group.place or "all sites", factors, *stored, *counts, numbers[0], spelled, *numbers[1:]]
 
 

@@ -6,6 +6,8 @@
 - `samples/CELL.parquet`: the samples of a finished cell.
 - `faults/CELL.parquet`: the faults that happened in a finished cell; only if its scenario has faults.
 - `machine/CELL.parquet`: readings of the machine's load while the cell ran.
+- `usage/CELL.parquet`, `traffic/CELL.parquet`: readings of the sites' processes, and of the counters of the emulated links.
+- `values/CELL.parquet`: measured numbers that are not latencies; only if the cell has any.
 """
 
 from __future__ import annotations
@@ -18,13 +20,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from atoll.errors import AtollError
 from atoll.experiment import samples
-from atoll.experiment.samples import FaultEvent, Reading, Sample
+from atoll.experiment.samples import TABLES, FaultEvent, Reading, Row, Sample, TrafficReading, UsageReading, Value
 from atoll.experiment.sweep import Cell
 from atoll.files import read_regular
 
@@ -34,6 +36,8 @@ _MOST_BYTES = 1 << 30
 
 Warn = Callable[[str], None]
 """A function that shows the user a line about a damaged run that the command skips."""
+
+_Row = TypeVar("_Row", bound=Row)
 
 _FILE, _JOURNAL, _DOCUMENT = "run.json", "journal.jsonl", "experiment.yaml"
 
@@ -127,14 +131,14 @@ class Run:
             file.flush()
             os.fsync(file.fileno())
 
-    def save(self, cell: Cell, rows: Sequence[Sample], readings: Sequence[Reading], faults: Sequence[FaultEvent] = ()) -> None:
-        """Write the samples, readings and faults of a cell to its files, each with all data needed to repeat the cell."""
+    def save(self, cell: Cell, rows: Sequence[Row]) -> None:
+        """Write the rows of a cell to the files of their tables, each with all data needed to repeat the cell."""
         metadata = {"run": dict(self.about), "cell": cell.to_json()}
-        marked = [row._replace(database=cell.database) for row in rows]
-        every: list[tuple[str, Sequence[Any], Any]] = [("machine", readings, Reading), ("samples", marked, Sample)]
-        if cell.faults:
-            every.append(("faults", faults, FaultEvent))
-        for name, content, kind in every:
+        always = {"samples", "machine", *(["faults"] if cell.faults else [])}
+        for name, kind in TABLES.items():
+            content = [row for row in rows if isinstance(row, kind)]
+            if not content and name not in always:
+                continue
             directory = self.directory / name
             directory.mkdir(exist_ok=True)
             samples.write(directory / f"{cell.id}.parquet", content, kind, metadata)
@@ -149,11 +153,27 @@ class Run:
 
     def faults(self, cell: Cell) -> list[FaultEvent]:
         """Return the faults that happened in a finished cell; none in a cell without faults. See `samples`."""
-        return samples.read_faults(self.directory / "faults" / f"{cell.id}.parquet") if cell.faults else []
+        return self._rows("faults", cell, FaultEvent) if cell.faults else []
 
     def readings(self, cell: Cell) -> list[Reading]:
         """Return the readings of the machine's load while a finished cell ran; see `samples`."""
-        return samples.read_readings(self.directory / "machine" / f"{cell.id}.parquet")
+        return self._rows("machine", cell, Reading)
+
+    def usage(self, cell: Cell) -> list[UsageReading]:
+        """Return the readings of the sites' processes; none if the cell has no such table, as in runs of older versions. See `samples`."""
+        return self._rows("usage", cell, UsageReading, optional=True)
+
+    def traffic(self, cell: Cell) -> list[TrafficReading]:
+        """Return the readings of the links' counters; none if the cell has no such table, as on a testbed. See `samples`."""
+        return self._rows("traffic", cell, TrafficReading, optional=True)
+
+    def values(self, cell: Cell) -> list[Value]:
+        """Return the measured numbers that are not latencies; none if the cell has no such table. See `samples`."""
+        return self._rows("values", cell, Value, optional=True)
+
+    def _rows(self, table: str, cell: Cell, kind: type[_Row], *, optional: bool = False) -> list[_Row]:
+        path = self.directory / table / f"{cell.id}.parquet"
+        return [] if optional and not path.exists() else samples.read_rows(path, kind)
 
 
 def create(base: Path, about: Mapping[str, Any], cells: Sequence[Cell], document: str = "") -> Run:

@@ -17,14 +17,14 @@ from atoll.errors import AtollError
 from atoll.experiment import samples
 from atoll.experiment.machine import MachineWatch
 from atoll.experiment.run import Run
-from atoll.experiment.samples import FaultEvent, Sample
+from atoll.experiment.samples import FaultEvent, Row, Sample
 from atoll.experiment.sweep import Cell
 
 Say = Callable[[str], None]
 """A function that shows the user a line about the progress."""
 
-Record = Callable[[Sample | FaultEvent], None]
-"""A function that keeps a sample, or the times of a fault."""
+Record = Callable[[Row], None]
+"""A function that keeps a row of one of the tables of a cell, such as a sample."""
 
 CellRunner = Callable[[Cell, Record, Say], Mapping[str, Any]]
 """A function that runs one cell in a cloud of its own, records samples, and removes the cloud. It returns `State.facts`, such as `up_s`."""
@@ -79,7 +79,7 @@ def _execute_all(run: Run, run_cell: CellRunner, say: Say, *, again: bool) -> Ou
 def _execute(run: Run, cell: Cell, run_cell: CellRunner, say: Say) -> float:
     """Run one cell, and return the seconds that it took."""
     begun = time.monotonic()
-    rows: list[Sample | FaultEvent] = []
+    rows: list[Row] = []
     run.note(cell, "running")
     with MachineWatch() as watch:
         try:
@@ -91,8 +91,9 @@ def _execute(run: Run, cell: Cell, run_cell: CellRunner, say: Say) -> float:
             say(f"cell {cell.id} failed after {seconds:.0f} s: {message}")
             return seconds
     seconds = time.monotonic() - begun
-    measured = [row for row in rows if isinstance(row, Sample)]
-    run.save(cell, measured, watch.readings, sorted(row for row in rows if isinstance(row, FaultEvent)))
+    measured = [row._replace(database=cell.database) for row in rows if isinstance(row, Sample)]
+    faults = sorted(row for row in rows if isinstance(row, FaultEvent))
+    run.save(cell, [*measured, *watch.readings, *faults, *(row for row in rows if not isinstance(row, Sample | FaultEvent))])
     facts |= {"seconds": round(seconds, 3), "idle_share": watch.idle_share, "samples": len(measured)}
     run.note(cell, "done", facts=facts)
     return seconds

@@ -1,4 +1,4 @@
-"""Raw samples in Parquet: one row for each measured operation, for each fault, and for each reading of the machine's load meanwhile.
+"""Raw data in Parquet: rows for measured operations, faults, measured values, and readings of the machine, the sites and the links.
 
 The Parquet library is imported only here, when samples are written or read, so that the processes of sites do not have it in memory.
 """
@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from atoll.errors import AtollError
 
@@ -84,9 +84,82 @@ class FaultEvent(NamedTuple):
     error: str = ""
 
 
+class UsageReading(NamedTuple):
+    """One reading of the processes of a site while a cell runs.
+
+    Attributes:
+        at_s: seconds from the start of the measured operations; negative before it.
+        site: the site; `shared` stands for the processes that serve all sites: supervisor, fork servers and emulated WAN.
+        cpu_s: processor seconds that the site's processes have used since the first reading. The time that a process used between its
+            last reading and its end is missing.
+        processes: the number of processes.
+        memory_mb: their proportional set size in megabytes (10^6 bytes); `None` in most readings, because it takes long to read.
+    """
+
+    at_s: float
+    site: str
+    cpu_s: float
+    processes: int
+    memory_mb: float | None = None
+
+
+class TrafficReading(NamedTuple):
+    """One reading of the counters of one direction of a link, as the emulated WAN counts them. Counts begin with the first reading.
+
+    Attributes:
+        at_s: seconds from the start of the measured operations; negative before it.
+        source: the site or router at the sending end.
+        target: the site or router at the receiving end.
+        packets: the number of IP packets that the source has sent.
+        bytes: their bytes.
+        dropped: the number of those packets that were lost at random, dropped at a full queue, or dropped because the link was cut.
+    """
+
+    at_s: float
+    source: str
+    target: str
+    packets: int
+    bytes: int
+    dropped: int
+
+
+class Value(NamedTuple):
+    """One measured number of a cell that is not a latency, such as the traffic of an idle member.
+
+    Attributes:
+        name: the name of the quantity.
+        unit: the unit of the number.
+        value: the number.
+    """
+
+    name: str
+    unit: str
+    value: float
+
+
+Row = Sample | Reading | FaultEvent | UsageReading | TrafficReading | Value
+"""A row of one of the tables of a cell."""
+
+TABLES: Mapping[str, type[Row]] = {
+    "samples": Sample,
+    "machine": Reading,
+    "faults": FaultEvent,
+    "usage": UsageReading,
+    "traffic": TrafficReading,
+    "values": Value,
+}
+"""The class of the rows of each table, by the name of the table, which is also that of the directory of its files."""
+
+_Row = TypeVar("_Row", bound=Row)
+
 _MAGIC = b"PAR1"
 _METADATA = "atoll"
-_TYPES = {**dict.fromkeys(("operation", "site", "error", "database", "kind", "target", "cause"), "utf8"), "ok": "bool", "number": "int64"}
+_TEXTS = ("operation", "site", "error", "database", "kind", "target", "cause", "source", "name", "unit")
+_TYPES = {
+    **dict.fromkeys(_TEXTS, "utf8"),
+    **dict.fromkeys(("number", "processes", "packets", "bytes", "dropped"), "int64"),
+    "ok": "bool",
+}
 """Parquet types of the columns that do not hold floating-point numbers."""
 
 
@@ -110,7 +183,7 @@ def check_requirements() -> None:
     _library("arro3.io")
 
 
-def write(path: Path, rows: Iterable[tuple[Any, ...]], kind: type[Sample | Reading | FaultEvent], metadata: Mapping[str, Any]) -> None:
+def write(path: Path, rows: Iterable[tuple[Any, ...]], kind: type[Row], metadata: Mapping[str, Any]) -> None:
     """Write rows to a Parquet file, whole or not at all.
 
     Args:
@@ -148,17 +221,12 @@ def read(path: Path) -> tuple[list[Sample], dict[str, Any]]:
     return [Sample(*row) for row in rows], metadata
 
 
-def read_readings(path: Path) -> list[Reading]:
-    """Return the readings of the machine's load that a Parquet file holds; see `read`."""
-    return [Reading(*row) for row in _read(path, Reading)[0]]
+def read_rows(path: Path, kind: type[_Row]) -> list[_Row]:
+    """Return the rows of a class that a Parquet file holds; see `read`."""
+    return [kind(*row) for row in _read(path, kind)[0]]
 
 
-def read_faults(path: Path) -> list[FaultEvent]:
-    """Return the faults that a Parquet file holds; see `read`."""
-    return [FaultEvent(*row) for row in _read(path, FaultEvent)[0]]
-
-
-def _read(path: Path, kind: type[Sample | Reading | FaultEvent]) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
+def _read(path: Path, kind: Any) -> tuple[list[tuple[Any, ...]], dict[str, Any]]:
     io = _library("arro3.io")
     try:
         _check_whole(path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,13 +56,30 @@ def groups(run: Run) -> dict[Key, Group]:
     for cell in run.cells:
         if states[cell.id].state == "done":
             _add(found, cell, run.samples(cell), states[cell.id].facts)
-    return dict(sorted(found.items(), key=lambda item: [_natural(word) for word in item[0]]))
+    return dict(sorted(found.items(), key=lambda item: [natural(word) for word in item[0]]))
 
 
-def _natural(text: str) -> list[tuple[bool, float, str]]:
+def natural(text: str) -> list[tuple[bool, float, str]]:
     """Return a key that sorts texts by the values of the numbers within them: 25ms before 100ms."""
     parts = re.split(r"(\d+(?:\.\d+)?)", text)
     return [(number % 2 == 1, float(part) if number % 2 else 0.0, part) for number, part in enumerate(parts)]
+
+
+def short_names(cells: Sequence[Cell], without: str = "") -> dict[str, str]:
+    """Return a short name of each cell's label: the values of the factors that vary among the cells.
+
+    Args:
+        cells: the cells.
+        without: the name of a factor that the names leave out; empty for none.
+    """
+    factors = {cell.label: cell.factors for cell in cells}
+    names = dict.fromkeys(name for each in factors.values() for name in each if name != without)
+    varying = [name for name in names if len({str(each.get(name)) for each in factors.values()}) > 1]
+    plain = {"architecture", "workload", "operation", "transport"}
+    return {
+        label: ", ".join(str(each[name]) if name in plain else f"{name} {each[name]}" for name in varying if name in each) or "all"
+        for label, each in factors.items()
+    }
 
 
 def _group(cell: Cell, operation: str, place: str, facts: Mapping[str, Any]) -> Group:

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from atoll.experiment.architectures import clouds
+from atoll.experiment.architectures import CLOUD, HOLLOW, clouds
 from atoll.experiment.databases import engines_of, name_of, with_database
 from atoll.experiment.document import Experiment
 from atoll.experiment.rally_workload import factors as factors_of
@@ -33,10 +33,11 @@ class Cell:
         workload: the name of the workload.
         parameters: the parameters of the workload.
         seed: the seed of random choices in the cell.
-        cloud: the data of the cloud's YAML.
+        cloud: the data of the cloud's YAML; for hollow members, their names and the properties of all links.
         faults: the steps of the scenario of faults, as `Step.to_json` returns them.
         broker: the order in which a broker asks the cloud's regions, "parallel" or "serial"; empty for a cloud without a broker.
         rabbitmq: the site in whose network RabbitMQ must run for the cloud's services; empty if they use no RabbitMQ.
+        system: the system that the cell starts: "cloud", "bus" or "hollow", as in `atoll.experiment.architectures`.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Cell:
     faults: Sequence[Mapping[str, Any]] = field(default_factory=list)
     broker: str = ""
     rabbitmq: str = ""
+    system: str = CLOUD
 
     def to_json(self) -> dict[str, Any]:
         """Return the cell, ready for `json.dumps`."""
@@ -67,8 +69,8 @@ class Cell:
 
     @property
     def database(self) -> str:
-        """The databases of the full sites, separated by commas."""
-        return engines_of(self.cloud)
+        """The databases of the full sites, separated by commas; empty without OpenStack."""
+        return engines_of(self.cloud) if self.system == CLOUD else ""
 
 
 def cells(experiment: Experiment, directory: Path) -> list[Cell]:
@@ -106,9 +108,12 @@ def _cell(number: int, combination: tuple[Any, ...], seed: int, *, traced: bool)
     if scenario is not None:
         factors["faults"] = scenario.name
     name = f"{number:04}-{cloud.factors['architecture']}-{workload}-{repetition}"
-    document = _with(cloud.document if database is None else with_database(cloud.document, database), shape, traced=traced)
+    if cloud.system == HOLLOW:
+        document: Mapping[str, Any] = {**cloud.document, "links": dict(shape)}
+    else:
+        document = _with(cloud.document if database is None else with_database(cloud.document, database), shape, traced=traced)
     steps = [] if scenario is None else scenario.to_json()
-    return Cell(name, factors, repetition, workload, parameters, seed, document, steps, cloud.broker, cloud.rabbitmq)
+    return Cell(name, factors, repetition, workload, parameters, seed, document, steps, cloud.broker, cloud.rabbitmq, cloud.system)
 
 
 def _with(cloud: Mapping[str, Any], shape: Mapping[str, str], *, traced: bool) -> dict[str, Any]:

@@ -103,15 +103,19 @@ class Repeated(WorkloadParameters):
 
 
 class BootMany(WorkloadParameters):
-    """A workload that boots many servers at the first site.
+    """A workload that boots many servers.
 
     Attributes:
         servers: the number of servers.
-        at_once: the number of servers that boot at the same time.
+        at_once: the number of servers that boot at the same time for each user.
+        at: "first" has the user of the first site boot all servers, "each" has the users of all sites boot equal shares at the same time.
     """
 
     servers: Counts = Field(default=(30,), strict=False, description=COUNT)
     at_once: Counts = Field(default=(10,), strict=False, description=COUNT)
+    at: Annotated[tuple[Literal["first", "each"], ...], BeforeValidator(listed), AfterValidator(distinct)] = Field(
+        default=("first",), strict=False, description="`first` or `each`"
+    )
 
 
 class ListAtScale(Repeated):
@@ -179,9 +183,82 @@ class ClosedLoad(WorkloadParameters):
     timeout_s: Rates = Field(default=(120.0,), strict=False, description=RATE)
 
 
+_WHOLE = f"a whole number from 0 to {MOST}"
+Wholes = Annotated[
+    tuple[Annotated[int, Field(ge=0, le=MOST)], ...],
+    BeforeValidator(listed),
+    AfterValidator(distinct),
+    Field(strict=False, description=_WHOLE),
+]
+Messages = Annotated[
+    tuple[Literal["call", "cast", "fanout"], ...],
+    BeforeValidator(listed),
+    AfterValidator(distinct),
+    Field(strict=False, description="`call`, `cast` or `fanout`"),
+]
+Targets = Annotated[
+    tuple[Literal["one", "each"], ...],
+    BeforeValidator(listed),
+    AfterValidator(distinct),
+    Field(strict=False, description="`one` or `each`"),
+]
+
+
+class Rpc(WorkloadParameters):
+    """A workload of clients and servers of a message bus, without OpenStack. It needs `kind: bus`.
+
+    Attributes:
+        operation: "call" waits for the answer of one server, "cast" for the acknowledgement of one message, "fanout" is a message to all
+            servers of the topic.
+        targets: "one" has a topic whose servers are at all sites; "each" has a topic at each site, which the clients of the site use.
+        clients: the number of clients of all sites together; each waits for the end of a request before it makes the next.
+        servers: the number of servers of all sites together.
+        rate: requests per second of all clients together; the latency counts from the intended start.
+        arrivals: "poisson" has exponentially distributed gaps between requests, "constant" equal ones.
+        seconds: the length of the load in seconds.
+        payload_bytes: the size of each message's payload in bytes.
+        timeout_s: seconds to wait for the answer to a call, after which it has failed.
+    """
+
+    operation: Messages = Field(default=("call",), strict=False, description="`call`, `cast` or `fanout`")
+    targets: Targets = Field(default=("one",), strict=False, description="`one` or `each`")
+    clients: Counts = Field(default=(10,), strict=False, description=COUNT)
+    servers: Counts = Field(default=(2,), strict=False, description=COUNT)
+    rate: Rates = Field(default=(100.0,), strict=False, description=RATE)
+    arrivals: Arrivals = Field(default=("poisson",), strict=False, description="`poisson` or `constant`")
+    seconds: Rates = Field(default=(10.0,), strict=False, description=RATE)
+    payload_bytes: Counts = Field(default=(1024,), strict=False, description=COUNT)
+    timeout_s: Rates = Field(default=(60.0,), strict=False, description=RATE)
+
+
+class Membership(WorkloadParameters):
+    """A workload of members that find each other, rest, lose all links and regain them; then one dies. It needs `kind: hollow`.
+
+    Attributes:
+        gateways: the number of members with a real gateway, which answer requests while links come back; smaller than that of all members.
+        settle_s: seconds of rest before the traffic of idle members is measured.
+        idle_s: seconds of that measurement.
+        cut_s: seconds for which all links are cut.
+    """
+
+    gateways: Wholes = Field(default=(0,), strict=False, description=_WHOLE)
+    settle_s: Amounts = Field(default=(20.0,), strict=False, description=AMOUNT)
+    idle_s: Rates = Field(default=(60.0,), strict=False, description=RATE)
+    cut_s: Amounts = Field(default=(200.0,), strict=False, description=AMOUNT)
+
+
+_RPC = (
+    "sends requests over a message bus between sites at a given rate; a cast or fanout that arrives is an operation `delivery` of the"
+    " server's site"
+)
+_MEMBERSHIP = (
+    "measures the mesh: the time until all members reach each other (`converge`), again after a cut of all links (`reconnect`), until a"
+    " death is known to all (`death-known`), and with a hub (`hub-converge`); the numbers are those of idle members"
+)
+
 WORKLOADS: Mapping[str, tuple[type[WorkloadParameters], str]] = {
     "boot": (Repeated, "boots a server at each site, until it is ACTIVE, and deletes it, until it is gone"),
-    "boot-many": (BootMany, "boots servers at the first site, several at once, until all are ACTIVE"),
+    "boot-many": (BootMany, "boots servers, several at once, until all of a user are ACTIVE, which is one operation"),
     "token": (Repeated, "gets a token at each site"),
     "list": (Repeated, "lists the servers of the cloud at each site"),
     "open-load": (OpenLoad, "sends requests of one kind at each site, at a given rate; the latency counts from the intended start"),
@@ -203,8 +280,13 @@ WORKLOADS: Mapping[str, tuple[type[WorkloadParameters], str]] = {
     ),
     "token-validate": (Repeated, "gets a token at each site, and validates it; the operations are `token` and `validate`"),
     "list-at-scale": (ListAtScale, "lists the servers of the cloud at each site, while the cloud has many servers"),
+    "rpc": (Rpc, _RPC),
+    "membership": (Membership, _MEMBERSHIP),
 }
 """The parameters and the description of each workload, by name."""
+
+SYSTEMS: Mapping[str, str] = {"rpc": "bus", "membership": "hollow"}
+"""The kind of architecture that a workload needs, by its name; all others need a cloud."""
 
 
 def count(workload: WorkloadParameters) -> int:

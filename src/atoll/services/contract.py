@@ -196,10 +196,10 @@ class Settings:
         engine, file = self.engine_of(name), self.database_file(name)
         if engine == database_urls.SQLITE:
             return f"sqlite:///{file}?plugin=atoll" + ("" if self.durable else f"&durability={self.durability}")
+        owner = database_urls.DatabaseOwner(self.cloud, self.site)
         if engine == database_urls.REDIS:
-            owner = database_urls.DatabaseOwner(self.cloud, self.site)
             return database_urls.of_store(self.database_server, file, owner, name, durable=self.durable)
-        return database_urls.of_server(self.database_server, database_urls.DatabaseOwner(self.cloud, self.site).database_name(name))
+        return database_urls.of_server(self.database_server, owner.database_name(name, engine))
 
     def save(self) -> None:
         """Write the settings to `directory` atomically, readable by their owner alone."""

@@ -25,9 +25,14 @@ class DatabaseOwner:
     cloud: str
     site: str
 
-    def database_name(self, name: str) -> str:
-        """Return the name of a database at a server of MariaDB or PostgreSQL."""
-        return f"{self.cloud}_{self.site}_{name}"
+    def database_name(self, name: str, engine: str) -> str:
+        """Return the name of a database at a server of MariaDB or PostgreSQL.
+
+        With MariaDB, two underscores stand for each hyphen, because Keystone's first migration does not quote the name
+        (`27e647c0fad4_initial_version`). No other name of a cloud and a site becomes the same.
+        """
+        made = f"{self.cloud}_{self.site}"
+        return f"{made.replace('-', '__') if engine == MARIADB else made}_{name}"
 
     def log_name(self, name: str) -> str:
         """Return the name of the log of a database in Redis."""

@@ -54,3 +54,16 @@ def test_an_ordinary_user_has_no_disk(monkeypatch, kind):
 def test_a_machine_without_loop_devices_has_no_disk(monkeypatch):
     monkeypatch.setattr(cell_requirements.disks, "lacking", lambda _directory: "no ext4 on a loop device: mount: no loop device")
     assert refused(work(faults=[{"kind": "full-disk"}])).message.endswith("loop device: no ext4 on a loop device: mount: no loop device")
+
+
+def test_a_bus_needs_its_broker_and_root(monkeypatch):
+    bus = Work({"sites": [{"name": "site-1"}]}, "rpc", {}, 1, rabbitmq="site-1", system="bus")
+    members = Work({"sites": [{"name": "site-1"}], "links": {}}, "membership", {}, 1, system="hollow")
+    monkeypatch.setattr("os.geteuid", lambda: 0)
+    monkeypatch.setattr("atoll.bench.standard.servers._find", lambda _program: None)
+    assert refused(members, bus).message == "the transport `rabbit` needs rabbitmq-server from Debian's packages"
+    monkeypatch.setattr("atoll.bench.standard.servers._find", lambda program: program)
+    check([members, bus])
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    assert refused(bus).kind.code == "bench.requirement"
+    check([members])

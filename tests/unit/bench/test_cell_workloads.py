@@ -191,3 +191,21 @@ def test_separate_regions_have_images_and_networks_of_their_own():
     apis = {site: MemoryApi() for site in ("north", "south")}
     record("boot", {"times": 1}, *(Place(site, api, None) for site, api in apis.items()))
     assert ["POST /v2/images" in api.asked for api in apis.values()] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("at", "shares"), [("first", {"paris": 7}), ("each", {"paris": 4, "lyon": 3})], ids=["at the first site", "shared by the sites"]
+)
+def test_many_servers_boot_at_the_first_site_or_in_equal_shares(monkeypatch, at, shares):
+    booted, deleted, rows = {}, [], []
+    places = [Place("paris", "api of paris", None), Place("lyon", "api of lyon", None)]
+    monkeypatch.setattr("atoll.bench.workload.prepare", lambda api: f"tenancy of {api}")
+    monkeypatch.setattr("atoll.bench.workload.boot_one", lambda _api, _tenancy, _times: [1.0])
+    monkeypatch.setattr(
+        "atoll.bench.workload.boot_many", lambda api, tenancy, count, at_once: booted.update({api: (tenancy, count, at_once)})
+    )
+    monkeypatch.setattr("atoll.bench.workload.delete_all", lambda api, _at_once: deleted.append(api))
+    WORKLOADS["boot-many"](places, CellRecorder(lambda *fields: rows.append(fields)), {"servers": 7, "at_once": 2, "at": at}, 0)
+    assert booted == {f"api of {site}": ("tenancy of api of paris", count, 2) for site, count in shares.items()}
+    assert sorted(row[1] for row in rows) == sorted(shares)
+    assert deleted == (["api of paris"] if at == "first" else []), "the end of the cloud removes the others"

@@ -48,6 +48,25 @@ class FarApi:
         self.signed_in = True
 
 
+class NoSampler:
+    """Takes no readings; remembers that the measured operations began."""
+
+    def __init__(self) -> None:
+        self.begun = False
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_error):
+        pass
+
+    def begin(self):
+        self.begun = True
+
+    def facts(self, _seconds):
+        return {"sampler_share": 0.001} if self.begun else {}
+
+
 @pytest.fixture
 def events(monkeypatch):
     told = []
@@ -74,6 +93,7 @@ def events(monkeypatch):
     monkeypatch.setattr(cells, "own_cloud", own_cloud)
     monkeypatch.setattr(cells, "MeasuredCloud", MemoryCloud)
     monkeypatch.setattr(cells, "SiteApi", FarApi)
+    monkeypatch.setattr(cells, "sampler", lambda *_arguments: NoSampler())
     monkeypatch.setattr(cells.command, "pids", lambda _state: [])
     monkeypatch.setattr(cells, "flush_policy", lambda _settings: FlushPolicy("fsync=on", each_commit=True))
     return told
@@ -100,13 +120,14 @@ def test_a_full_site_among_full_sites_names_no_host(events):
 def test_a_cell_is_run_and_leaves_nothing(events, monkeypatch):
     def work(found, recorder, parameters, seed):
         events.append(([place.site for place in found], parameters, seed))
+        recorder.begin()
         recorder.measure("list", "paris", lambda: None)
 
     monkeypatch.setitem(cells.WORKLOADS, "list", work)
     rows = []
     facts = run(Work(DOCUMENT, "list", {"times": 1}, 7), lambda *fields: rows.append(fields))
     assert events == ["workspace", ("up", "root", "x"), (["paris", "lyon"], {"times": 1}, 7), "destroyed", "cleaned"]
-    assert facts == {"up_s": 12.346, "memory_mb": 0, "flush": "fsync=on", "flushes_each_commit": True}
+    assert facts == {"up_s": 12.346, "memory_mb": 0, "flush": "fsync=on", "flushes_each_commit": True, "sampler_share": 0.001}
     assert [row[:2] for row in rows] == [("list", "paris")]
 
 

@@ -139,6 +139,11 @@ def test_experiment_on_a_testbed(atoll, files):
     [
         ("kind: cooperative", "kind: centralised", "site-2 is a compute site: expected full sites"),
         ("kind: cooperative", "kind: regions", "a cell has the architecture `regions`: expected none on a testbed"),
+        (
+            "[{kind: cooperative, sites: 2}]\nworkloads: {list: {times: 3}}",
+            "[{kind: bus, sites: 2}]\nworkloads: {rpc: {}}",
+            "a cell has the architecture `bus`: expected none on a testbed",
+        ),
         ("workloads:", "links: [{jitter: 1ms}]\nworkloads:", "has `jitter`, which EnOSlib's netem service lacks"),
         ("workloads:", "faults: [{name: cut, steps: [{kind: cut, target: site-2, at: 1s, lasts: 1s}]}]\nworkloads:", "a cell has faults"),
     ],

@@ -8,7 +8,7 @@ from atoll.experiment.document import parse_experiment
 from atoll.experiment.machine import describe
 from atoll.experiment.run import create
 from atoll.experiment.runner import execute
-from atoll.experiment.samples import Sample
+from atoll.experiment.samples import Sample, TrafficReading, UsageReading, Value
 from atoll.experiment.sweep import cells
 
 TEXT = """\
@@ -23,6 +23,15 @@ workloads:
   boot: {times: 5}
   token: {times: 20}
 """
+
+
+def readings(sites):
+    """Yield readings of 20 s in which each site uses 0.5 cores, and sends 10 packets of 100 bytes per second to the first site."""
+    for at in range(-1, 21):
+        for site in sites:
+            yield UsageReading(at, site, 0.5 * (at + 1), 6, 400.0 + at if at % 5 == 0 else None)
+            if site != sites[0]:
+                yield TrafficReading(at, site, sites[0], 10 * (at + 1), 1000 * (at + 1), at + 1)
 
 
 def make_run(base, slower=1.0, text=TEXT, fails=(), seed=0, flushes=None, lax=()):
@@ -45,8 +54,12 @@ def make_run(base, slower=1.0, text=TEXT, fails=(), seed=0, flushes=None, lax=()
                 record(
                     Sample(cell.workload, site["name"], number, number, number + latency, number != 19, "" if number != 19 else "HTTP 500")
                 )
+        for row in readings([site["name"] for site in cell.cloud["sites"]]):
+            record(row)
+        if cell.workload == "token":
+            record(Value("idle traffic", "bit/s", 100.0 * len(cell.cloud["sites"]) + cell.repetition))
         told = {"flush": flushes[cell.database], "flushes_each_commit": cell.database not in lax} if flushes else {}
-        return {"up_s": 12.3, "memory_mb": 800.5, **told}
+        return {"up_s": 12.3, "memory_mb": 800.5, "sampled_every_s": 1.0, "sampler_share": 0.02, **told}
 
     execute(run, ground, lambda _text: None)
     return run

@@ -1,9 +1,10 @@
 """Files of experiments: a wrong one is refused before anything starts, in one line with its place; lists are swept."""
 
 import json
-import re
 import sys
 from collections import Counter
+from importlib.machinery import SourceFileLoader
+from importlib.util import module_from_spec, spec_from_loader
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from atoll.errors import AtollError
 from atoll.experiment.document import parse_experiment, read_experiment
 from atoll.experiment.estimate import seconds
 from atoll.experiment.sweep import Cell, cells
-from atoll.experiment.workloads import WORKLOADS
+from atoll.experiment.workloads import SYSTEMS, WORKLOADS
 
 TEXT = """\
 name: small
@@ -30,9 +31,11 @@ workloads:
   boot: {times: [2, 5]}
   list:
 """
-STUDIES = re.findall(r"for study in ([a-z0-9 -]+);", (Path(__file__).parents[3] / "scripts" / "studies").read_text(encoding="utf-8"))[
-    0
-].split()
+_LOADER = SourceFileLoader("studies_script", str(Path(__file__).parents[3] / "scripts" / "studies"))
+SCRIPT = module_from_spec(spec_from_loader(_LOADER.name, _LOADER))
+sys.modules[_LOADER.name] = SCRIPT  # dataclasses look their module up
+_LOADER.exec_module(SCRIPT)
+STUDIES = SCRIPT.STUDIES
 EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "experiments").glob("*.yaml"))
 
 
@@ -56,7 +59,7 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "experiments").glob(
         (
             "kind: centralised",
             "kind: central",
-            "x.yaml:6: architectures[1].kind: expected `cooperative`, `centralised`, `standard`, `regions` or ",
+            "x.yaml:6: architectures[1].kind: expected `cooperative`, `centralised`, `standard`, `regions`, `file`, ",
         ),
         (
             "kind: centralised, sites: 3",
@@ -92,7 +95,7 @@ EXAMPLES = sorted((Path(__file__).parents[3] / "examples" / "experiments").glob(
         (
             "sites: 3",
             "sites: []",
-            "x.yaml:6: architectures[1].sites: expected a whole number from 1 to 64, or a list of them, got an empty list",
+            "x.yaml:6: architectures[1].sites: expected a whole number from 1 to 64 (`hollow`: from 2 to 5000), or a list of them, ",
         ),
         ("delay: [0ms, 50ms]", "delay: []", "x.yaml:8: links[0].delay: expected a duration"),
         ("workloads:", "databases: []\nworkloads:", "x.yaml:9: databases: expected `sqlite`"),
@@ -212,7 +215,7 @@ def test_a_cell_survives_json():
 
 
 def test_each_workload_of_files_can_be_run():
-    assert set(WORKLOADS) == set(RUNNABLE)
+    assert set(WORKLOADS) == set(RUNNABLE) | set(SYSTEMS)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
@@ -233,11 +236,67 @@ def test_every_study_is_an_example_and_tells_its_time():
     assert sum(made.values()) <= 5 * 60
 
 
+def test_studies_are_listed_the_shortest_first_with_the_time_of_all(capsys, tmp_path):
+    (tmp_path / "members.complete").touch()
+    assert SCRIPT.main(["--list", str(tmp_path)]) == 0
+    *lines, total = capsys.readouterr().out.splitlines()
+    assert {line.split()[0] for line in lines} == set(STUDIES)
+    minutes = [int(line.split()[3]) for line in lines]
+    assert minutes == sorted(minutes)
+    assert [line.split()[0] for line in lines if line.endswith("complete")] == ["members"]
+    left = sum(study.minutes for study in SCRIPT.studies([]) if study.name != "members")
+    assert total.startswith(f"about {left / 60:.1f} h")
+
+
+def test_only_the_named_studies_run(capsys, tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(SCRIPT.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(SCRIPT, "run", lambda study, _out, _runs: ran.append(study.name) or study.name != "bus-2018")
+    assert SCRIPT.main(["--only", "bus-2018", "--only", "members", str(tmp_path / "out")]) == 1
+    assert ran == ["members", "bus-2018"], "the shortest first"
+    told = capsys.readouterr()
+    assert "h on two idle cores" in told.out
+    assert told.err == "error: cells failed in bus-2018\n"
+
+
+def test_a_study_that_is_complete_is_not_run_again(tmp_path, monkeypatch):
+    ran = []
+    monkeypatch.setattr(SCRIPT.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(SCRIPT, "run", lambda study, _out, _runs: ran.append(study.name) or True)
+    (tmp_path / "members.complete").touch()
+    assert SCRIPT.main(["--only", "members", str(tmp_path)]) == 0
+    assert ran == []
+
+
+def test_an_unknown_study_or_an_ordinary_user_starts_nothing(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(SCRIPT, "run", lambda *_arguments: pytest.fail("nothing may start"))
+    assert SCRIPT.main(["--only", "nope", str(tmp_path / "out")]) == 1
+    assert capsys.readouterr().err.startswith("error: no study is called nope: expected one of boston-2017, bus-2018")
+    monkeypatch.setattr(SCRIPT.os, "geteuid", lambda: 1000)
+    assert SCRIPT.main(["--only", "members", str(tmp_path / "out")]) == 1
+    assert "expected to be root" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_studies_have_the_published_factors():
     boston = cells(read_experiment(EXAMPLES[0].parent / "boston-2017.yaml"), Path())
     assert {2 * float(cell.factors["delay"].removesuffix("ms")) for cell in boston} == {0, 20, 50, 100, 200}, "round trips, ms"
     central = Cloud.model_validate(next(cell.cloud for cell in boston if cell.factors["architecture"] == "centralised"))
     assert [site.kind for site in central.sites] == ["full"] + ["compute"] * 10
+    boots = cells(read_experiment(EXAMPLES[0].parent / "ic2e-2017.yaml"), Path())
+    assert {(cell.factors["sites"], cell.factors["delay"]) for cell in boots} == {(n, d) for n in (2, 4, 8) for d in ("0ms", "5ms", "25ms")}
+    assert {(cell.parameters["servers"], cell.parameters["at"]) for cell in boots} == {(500, "each")}
+    loss = cells(read_experiment(EXAMPLES[0].parent / "loss-sweep.yaml"), Path())
+    assert {cell.factors["loss"] for cell in loss} == {"0%", "0.1%", "1%", "10%", "25%"}
+    cuts = [
+        cell for name in ("cut-from-peers", "cut-databases") for cell in cells(read_experiment(EXAMPLES[0].parent / f"{name}.yaml"), Path())
+    ]
+    assert {cell.factors["architecture"] for cell in cuts} == {"centralised", "cooperative", "regions"}
+    assert {cell.database for cell in cuts} == {"sqlite", "mariadb", "postgresql", "redis"}
+    assert {(step["kind"], step["lasts_s"]) for cell in cuts for step in cell.faults} == {("cut", 60.0)}
+    messages = cells(read_experiment(EXAMPLES[0].parent / "bus-2018.yaml"), Path())
+    assert {cell.factors["operation"] for cell in messages} == {"call", "cast", "fanout"}
+    assert {cell.factors["sites"] for cell in cells(read_experiment(EXAMPLES[0].parent / "members.yaml"), Path())} == {10, 100, 1000}
     loss = cells(read_experiment(EXAMPLES[0].parent / "loss-sweep.yaml"), Path())
     assert {cell.factors["loss"] for cell in loss} == {"0%", "0.1%", "1%", "10%", "25%"}
     cut = cells(read_experiment(EXAMPLES[0].parent / "cut-from-peers.yaml"), Path())

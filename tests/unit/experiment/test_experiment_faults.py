@@ -121,6 +121,17 @@ def test_the_cell_has_numbers_that_the_ground_understands(step, name, value):
     assert getattr(RunnableStep.from_json(1, data), name) == value
 
 
+@pytest.mark.parametrize("moment", ["at: 1s", "when: {span: x, service: nova, site: site-1, edge: end}"], ids=["time", "span"])
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_each_kind_happens_at_a_time_or_at_a_named_span(kind, moment):
+    needed = {"degrade": ", delay: 50ms", "loss": ", loss: 10%", "clock": ", ahead: 5min"}.get(kind, "")
+    step = f"{{kind: {kind}, target: site-2, {moment}{needed}, lasts: 5s}}"
+    (data,) = next(cell.faults for cell in cells(parse_experiment(TEXT.replace(STEP, step), "x"), Path()) if cell.faults)
+    runnable = RunnableStep.from_json(1, data)
+    assert (runnable.at_s is None) == (runnable.when is not None) == ("when" in moment)
+    assert runnable.lasts_s == 5
+
+
 def test_each_kind_of_files_can_be_injected():
     assert set(KINDS) == set(RUNNABLE)
 

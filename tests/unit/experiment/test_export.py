@@ -125,6 +125,20 @@ def test_the_table_has_intervals_for_every_group(run, exported):
         assert float(row["served_low"]) < int(row["served"]) / (int(row["served"]) + int(row["failed"])) < float(row["served_high"])
 
 
+def test_readings_and_numbers_are_exported(run, exported):
+    assert len(rows(exported / "usage.csv")) == sum(len(run.usage(cell)) for cell in run.cells)
+    assert len(rows(exported / "traffic.csv")) == sum(len(run.traffic(cell)) for cell in run.cells)
+    assert {row["memory_mb"] for row in rows(exported / "usage.csv")} == {"", "400.0", "405.0", "410.0", "415.0", "420.0"}
+    links = rows(exported / "links.csv")
+    assert {(row["source"], row["packets"], row["bytes"], row["dropped"]) for row in links} == {
+        (site, "200", "20000", "20") for site in ("site-2", "site-3")
+    }
+    assert {row["sampler_share"] for row in rows(exported / "cells.csv")} == {"0.02"}
+    assert not (exported / "values.csv").exists(), "no cell has other numbers"
+    for name in ("usage", "traffic"):
+        assert len(list((exported / "parquet" / name).iterdir())) == len(run.cells)
+
+
 def test_no_column_occurs_twice(exported):
     for path in exported.glob("*.csv"):
         titles = path.read_text(encoding="utf-8").partition("\n")[0].split(",")
@@ -163,7 +177,7 @@ def test_faults_are_exported(tmp_path, monkeypatch):
     text = TEXT.replace("workloads:", "faults: [{name: cut, steps: [{kind: cut, target: site-2, at: 3s}]}]\nworkloads:")
     run = make_run(tmp_path / "runs", text=text)
     for cell in run.cells:
-        run.save(cell, [Sample("boot", "site-2", 1, 1, 2)], [], [FaultEvent(1, "cut", "site-2", "at 3s", 3, 3, 9, 9)])
+        run.save(cell, [Sample("boot", "site-2", 1, 1, 2), FaultEvent(1, "cut", "site-2", "at 3s", 3, 3, 9, 9)])
     export(run, tmp_path / "data")
     assert [row["target"] for row in rows(tmp_path / "data" / "faults.csv")] == ["site-2"] * len(run.cells)
     assert {row["phase"] for row in rows(tmp_path / "data" / "phases.csv")} == {"before"}

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from browsing import CHROMIUM, LACKING, shown
 
 from atoll.experiment import report
 from atoll.experiment.document import parse_experiment
@@ -75,16 +76,25 @@ def test_a_time_between_two_faults_is_after_the_first():
 
 def test_the_page_marks_the_faults(run):
     page = report.render(run)
-    (caption,) = re.findall(r"<figcaption>(Time-line[^<]*)", page)
-    assert caption.startswith("Time-line: cooperative, sites 2, delay 25ms, open-load, operation list")
-    assert caption.endswith("faults cut, repetition 1")
+    captions = re.findall(r"<figcaption>(Time-line[^<]*)", page)
+    assert all(caption.startswith("Time-line: cooperative, sites 2, delay 25ms, open-load, operation list") for caption in captions)
+    assert [caption.rpartition(", faults ")[2] for caption in captions] == ["cut, repetition 1", "none, repetition 1"]
     pictures = [base64.b64decode(data).decode() for data in re.findall(r"base64,([^\"]*)", page)]
-    (timeline,) = [picture for picture in pictures if "latency over time" in picture]
+    timeline, unharmed = [picture for picture in pictures if "latency from the" in picture]
     assert "fault 1: cut site-2" in timeline
+    assert "fault" not in unharmed
+    assert "operations" in timeline
     assert "failed (n=60)" in timeline
     assert "<td>list</td><td>concerned</td><td>during</td>" in page
     assert ">0.0 %<" in page
     assert ">20.200</td>" in page
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason=LACKING)
+def test_the_page_with_faults_is_shown_in_a_browser(run, tmp_path):
+    told = shown(report.render(run), tmp_path)
+    assert told["images"] == 1 + 2, "a distribution, and a time-line with and without the fault"
+    assert told["wide"] <= 1280
 
 
 def test_a_run_without_faults_tells_of_none(tmp_path):

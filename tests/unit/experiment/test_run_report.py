@@ -1,31 +1,25 @@
 """The report of a run: whole without a network, and shown by a real browser without a message on its console."""
 
 import base64
-import json
 import random
 import re
-import shutil
-import subprocess
-import tempfile
 from xml.etree import ElementTree
 
 import pytest
+from browsing import CHROMIUM, LACKING, shown
 from hypothesis import given
 from hypothesis import strategies as st
 from made_runs import TEXT, make_run
 
 from atoll.errors import AtollError
-from atoll.experiment import plots, report
+from atoll.experiment import plots, report, resource_report
+from atoll.experiment.document import parse_experiment
 from atoll.experiment.run import create
+from atoll.experiment.runner import execute
+from atoll.experiment.samples import Sample
 from atoll.experiment.statistics import median_interval, quantile
 from atoll.experiment.summary import groups
-
-CHROMIUM = shutil.which("chromium")
-SCRIPT = """<script>
-const told = {tables: document.querySelectorAll("table").length, images: 0, wide: document.documentElement.scrollWidth};
-for (const image of document.images) if (image.complete && image.naturalWidth > 300) told.images += 1;
-document.title = "told " + JSON.stringify(told);
-</script></body>"""
+from atoll.experiment.sweep import cells
 
 
 @pytest.fixture(scope="module")
@@ -47,14 +41,23 @@ def test_the_page_needs_no_network(page):
 
 def test_each_operation_has_its_plots_and_its_row(page):
     captions = re.findall(r"<figcaption>([^<]*)", page)
-    assert captions == [
-        "Median latency against the round trip, with its 95 % interval: boot",
-        "Distribution of latencies: boot, part 1",
-        "Distribution of latencies: boot, part 2",
-        "Median latency against the round trip, with its 95 % interval: token",
-        "Distribution of latencies: token, part 1",
-        "Distribution of latencies: token, part 2",
+    assert captions[:8] == [
+        f"{caption}: {operation}{part}"
+        for operation in ("boot", "token")
+        for caption, part in (
+            ("Median latency against the round trip, with its 95 % interval", ""),
+            ("Median latency against the number of sites, with its 95 % interval", ""),
+            ("Distribution of latencies", ", part 1"),
+            ("Distribution of latencies", ", part 2"),
+        )
     ]
+    assert [caption.partition(":")[0] for caption in captions[8:20]] == ["Time-line"] * resource_report.MOST_TIMELINES
+    assert captions[20:] == [
+        "idle traffic against the round trip; bars reach from the smallest to the greatest number",
+        "idle traffic against the number of sites; bars reach from the smallest to the greatest number",
+        "Traffic of all links in a cell, on average",
+    ]
+    assert "12 of 24 combinations are shown; the exported data have all of them." in page
     rows = re.findall(r"<tr><td>(boot|token)</td><td>([^<]*)</td><td>([^<]*)</td>", page)
     assert len(rows) == 2 * 4 * (2 + 1 + 1)  # users of a centralised cloud are at sites of two kinds
     assert ("boot", "compute", "architecture centralised, sites 3, delay 100ms, times 5, order together") in rows
@@ -79,12 +82,35 @@ def test_delays_are_in_the_order_of_their_values(page):
 
 def test_plots_are_whole_and_name_their_lines(page):
     images = [base64.b64decode(data).decode() for data in re.findall(r"data:image/svg\+xml;base64,([^\"]*)", page)]
-    assert len(images) == 6
+    assert len(images) == 23
     for image in images:
         ElementTree.fromstring(image)
-        assert "latency" in image
+    assert all("latency" in image for image in images[:8])
     assert "centralised, sites 3, users at compute sites" in images[0]
-    assert "cooperative, sites 5, delay 25ms" in images[1] + images[2]
+    assert "cooperative, sites 5, delay 25ms" in images[2] + images[3]
+    for text in ("operations", "packets/s", "kB/s", "cores", "memory", "site-2 to site-1", "site-3"):
+        assert text in images[8], text
+    assert "bit/s" in images[20]
+
+
+def test_totals_of_links_and_sites_are_those_of_the_readings(page):
+    """20 s of 10 packets with 100 bytes each per second and sender, and of half a core at each site."""
+    links = re.findall(r"<td>cooperative, sites 3, delay 0ms, boot[^<]*</td><td>([^<]*)</td>" + 4 * '<td class="n">([^<]*)</td>', page)
+    assert links[:3] == [
+        ("site-2 to site-1", "0.02", "200", "20", "0.351"),
+        ("site-3 to site-1", "0.02", "200", "20", "0.351"),
+        ("all links", "0.04", "400", "40", "0.702"),
+    ]
+    sites = re.findall(
+        r"<td>cooperative, sites 3, delay 0ms, boot[^<]*</td><td>(site-\d)</td>" + 3 * '<td class="n">([^<]*)</td>' + "</tr>", page
+    )
+    assert ("site-1", "10.00", "0.500", "420") in sites
+    assert "Readings were taken every 1 s, those of memory less often. The sampler itself used 2.0 % of a core on average" in page
+
+
+def test_measured_numbers_have_a_row_with_their_range(page):
+    assert re.search(r'<td>idle traffic</td><td>cooperative, sites 5, delay 50ms</td><td class="n">3</td><td class="n">502</td>'
+                     r'<td class="n">501</td><td class="n">503</td><td>bit/s</td>', page)  # fmt: skip
 
 
 def test_changes_since_another_run_are_told_in_words(run, tmp_path):
@@ -121,27 +147,13 @@ def test_a_missing_library_is_told(run, monkeypatch):
 def test_without_a_sweep_of_delays_nothing_is_drawn_against_them(tmp_path):
     text = TEXT.replace("[0ms, 25ms, 50ms, 100ms]", "25ms").replace("[3, 5]", "3").replace("  token: {times: 20}\n", "")
     captions = re.findall(r"<figcaption>([^<]*)", report.render(make_run(tmp_path, text=text)))
-    assert captions == ["Distribution of latencies: boot"]
+    assert [caption for caption in captions if "latenc" in caption] == ["Distribution of latencies: boot"]
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="needs Debian's chromium: scripts/packages chromium")
+@pytest.mark.skipif(CHROMIUM is None, reason=LACKING)
 def test_it_is_shown_in_a_browser(page, tmp_path):
-    # A policy that allows the script of this test, which the page itself has none of
-    file = tmp_path / "report.html"
-    file.write_text(
-        page.replace("</body>", SCRIPT).replace("default-src 'none'", "default-src 'none'; script-src 'unsafe-inline'"), encoding="utf-8"
-    )
-    with tempfile.TemporaryDirectory() as profile:
-        done = subprocess.run(
-            [str(CHROMIUM), "--headless=new", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}", "--window-size=1280,900",
-             "--enable-logging=stderr", "--log-level=0", "--virtual-time-budget=5000", "--dump-dom", file.as_uri()],
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-    said = re.search(r"<title>told (.*?)</title>", done.stdout)
-    assert said is not None, done.stderr[-2000:]
-    assert [line for line in done.stderr.splitlines() if "CONSOLE" in line] == []
-    told = json.loads(said[1])
-    assert (told["tables"], told["images"]) == (3, 6)
+    told = shown(page, tmp_path)
+    assert (told["tables"], told["images"]) == (6, 23)
     assert told["wide"] <= 1280, "nothing is cut off at the right"
 
 
@@ -177,5 +189,15 @@ def test_latencies_are_drawn_against_losses_in_the_order_of_their_values(tmp_pat
     captions = re.findall(r"<figcaption>([^<]*)", report.render(made))
     assert "Median latency against the loss, with its 95 % interval: boot" in captions
     assert not any("round trip" in caption for caption in captions), "the delay does not vary"
-    values = sorted({plots.QUANTITIES["loss"].value(group) for group in groups(made).values()})
+    values = sorted({plots.QUANTITIES["loss"].value(group.factors) for group in groups(made).values()})
     assert values == pytest.approx([0.1, 10, 25])
+
+
+def test_single_durations_have_neither_a_distribution_nor_a_time_line(tmp_path):
+    experiment = parse_experiment(
+        "name: members\nrepetitions: 1\narchitectures: [{kind: hollow, sites: [10, 20]}]\nworkloads: {membership: {}}\n", "x.yaml"
+    )
+    run = create(tmp_path, {"name": "members", "seed": 0, "machine": {}}, cells(experiment, tmp_path))
+    execute(run, lambda _cell, record, _say: record(Sample("converge", "site-1", 0, 0, 2)) or {}, lambda _text: None)
+    captions = re.findall(r"<figcaption>([^<]*)", report.render(run))
+    assert captions == ["Median latency against the number of sites, with its 95 % interval: converge, of workload membership"]

@@ -1,6 +1,9 @@
 """The URLs that services get."""
 
+import re
 from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from sqlalchemy.engine import make_url
@@ -30,6 +33,31 @@ def test_a_database_at_redis_has_a_replica_and_a_log_of_the_site(settings):
     assert (found.log, found.cloud, found.site, found.durability) == ("demo.paris.nova_api", "demo", "paris", "full")
     assert found.replica == settings.data / "replicas" / "redis@db:6379%2F1" / "nova_api.db"
     assert parse(make_url(replace(told, durability="relaxed").database("nova_api"))).durability == "relaxed"
+
+
+def test_names_at_mariadb_need_no_quotes_and_stay_unique(settings):
+    """Keystone's first migration writes the name into an SQL statement without quotes."""
+    named = {
+        (cloud, site, name): make_url(
+            replace(settings, cloud=cloud, site=site, engine="mariadb", server=SERVERS["mariadb"]).database(name)
+        ).database
+        for cloud in ("a", "a-b", "a--b", "b", "a-b-c")
+        for site in ("b", "b-c", "c", "b--c", "a-b")
+        for name in ("keystone", "nova_api")
+    }
+    assert all(re.fullmatch("[a-z0-9_]+", called) for called in named.values())
+    assert len(set(named.values())) == len(named)
+    assert named["a-b", "b-c", "nova_api"] == "a__b_b__c_nova_api"
+    other = replace(settings, cloud="a-b", site="b-c", engine="postgresql", server=SERVERS["postgresql"])
+    assert make_url(other.database("keystone")).database == "a-b_b-c_keystone"
+
+
+def test_keystones_migration_still_does_not_quote_the_name():
+    """If this fails, names at MariaDB may have hyphens again, as at PostgreSQL."""
+    (package,) = find_spec("keystone").submodule_search_locations  # without its import
+    path = Path(package, "common", "sql", "migrations", "versions", "27e647c0fad4_initial_version.py")
+    text = path.read_text(encoding="utf-8")
+    assert "ALTER DATABASE {bind.engine.url.database} DEFAULT" in text
 
 
 def test_encryption_and_sentinels_survive(settings):

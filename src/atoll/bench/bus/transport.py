@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ TOPIC = "bench"
 
 _OURS = ("atoll.bus.driver",)
 _RABBIT = ("oslo_messaging._drivers.impl_rabbit", "kombu.transport.pyamqp")
+MODULES: Mapping[str, tuple[str, ...]] = {"zenoh": _OURS, "rabbit": _RABBIT}
+"""The modules that processes with a transport need, by the name of the transport."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +57,21 @@ def zenoh(directory: Path, *, journal: bool | None = None) -> Transport:
     if journal is not None:
         options["journal_dir"] = str(journals or "")
     return Transport("zenoh", "zenoh://", {"oslo_messaging_zenoh": options}, _OURS, journals)
+
+
+def between_sites(directory: Path, site: str, listen: str, others: Sequence[str]) -> Transport:
+    """Return Atoll's transport for a process in the network of a site, without a journal.
+
+    Processes of one site reach each other by Unix sockets, and those of other sites by TCP without TLS.
+
+    Args:
+        directory: the experiment's own directory.
+        site: the name of the site.
+        listen: the address and port at which the process listens.
+        others: the addresses and ports of the processes at other sites.
+    """
+    options = {"socket_dir": str(_made(directory / site)), "listen": f"tcp/{listen}", "durable": "false", "journal_dir": ""}
+    return Transport("zenoh", f"zenoh://{','.join(others)}/", {"oslo_messaging_zenoh": options}, _OURS)
 
 
 def rabbit(url: str) -> Transport:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from atoll.bench.bus.clients import Casters, Clients
 from atoll.bench.bus.servers import EchoServer, RecordingServer
+from atoll.bench.bus.site_roles import SiteClients, SiteServers
 from atoll.runtime.parents import die_with_parent
 
 
@@ -35,6 +36,8 @@ ROLES: dict[str, Callable[[], Role]] = {
     "casters": Casters,
     "server": EchoServer,
     "recorder": RecordingServer,
+    "site-clients": SiteClients,
+    "site-servers": SiteServers,
 }
 
 

@@ -87,7 +87,7 @@ def _dotted(version: tuple[Any, ...]) -> str:
 
 def database_name(settings: Settings, name: str) -> str:
     """Return the name at the server of a site's database."""
-    return DatabaseOwner(settings.cloud, settings.site).database_name(name)
+    return DatabaseOwner(settings.cloud, settings.site).database_name(name, settings.engine)
 
 
 def holds(settings: Settings, name: str) -> bool:

@@ -12,7 +12,7 @@ from atoll.runtime.child import Child
 from atoll.runtime.program import become
 from atoll.runtime.spec import ROOT
 from atoll.services.contract import Service, Settings
-from atoll.services.database_urls import MARIADB, MARIADB_SOCKET, USER, own_directory
+from atoll.services.database_urls import MARIADB, MARIADB_SOCKET, USER, DatabaseOwner, own_directory
 from atoll.services.neutron.ovn import layout
 
 PROGRAM, PACKAGE = "mariadbd", "mariadb-server"
@@ -103,7 +103,8 @@ def _accounts(settings: Settings) -> str:
 
     The services' user may create databases of the site, and can't read or write files, or change other accounts.
     """
-    password, databases = settings.secrets["database"], f"{settings.cloud}_{settings.site}_".replace("_", r"\_")
+    password = settings.secrets["database"]
+    databases = DatabaseOwner(settings.cloud, settings.site).database_name("", MARIADB).replace("_", r"\_")
     account = f"'{USER}'@'localhost'"
     return (
         f"CREATE USER IF NOT EXISTS {account} IDENTIFIED BY '{password}';\n"

@@ -19,7 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 from atoll.services import DATABASE_SERVERS, database_servers, engines
 from atoll.services.contract import Settings
-from atoll.services.database_urls import USER, own_directory
+from atoll.services.database_urls import USER, DatabaseOwner, own_directory
 from atoll.services.engines import mariadb, postgresql, redis
 
 
@@ -175,6 +175,12 @@ def test_mariadb_gives_the_site_the_rights_to_its_own_databases_alone(settings):
     statements = mariadb._accounts(replace(settings, cloud="demo"))
     assert "ON `demo\\_paris\\_%`.* TO" in statements
     assert "*.*" not in statements
+
+
+def test_mariadb_gives_rights_to_databases_of_a_site_with_a_hyphen(settings):
+    named = replace(settings, cloud="my-cloud", site="site-1")
+    assert r"ON `my\_\_cloud\_site\_\_1\_%`.*" in mariadb._accounts(named)
+    assert DatabaseOwner("my-cloud", "site-1").database_name("keystone", "mariadb") == "my__cloud_site__1_keystone"
 
 
 def test_mariadb_has_one_statement_a_line_and_its_file_is_private(settings):
