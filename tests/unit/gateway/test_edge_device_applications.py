@@ -30,7 +30,7 @@ from atoll.gateway.edge.device_applications import CONTEXT
 from atoll.gateway.edge.instances import APP
 from atoll.gateway.edge.problem import Problem
 from atoll.gateway.handoffs.journal import Departure, Leaving
-from atoll.gateway.request.call import Reply
+from atoll.gateway.request.call import Reply, json_reply
 from atoll.overlay_images import BASE, DIGEST
 
 ROOT = "/dev_app/v1"
@@ -238,6 +238,21 @@ def test_member_that_lies_about_a_hand_off_reaches_no_client(tmp_path: Path, sai
         status, answer, headers = await ask("PUT", path, wanted(site="pau"))
         assert (status, answer["title"]) == (503, "UNAVAILABLE")
         assert not {"X-Subject-Token", device_applications.HANDOFF} & headers.keys()
+
+    run(tmp_path, ROOT, test, prepare=with_guests)
+
+
+@pytest.mark.parametrize(("status", "told"), [(400, 403), (409, 403), (501, 403), (500, 500), (503, 503)])
+def test_refused_hand_off_has_the_status_of_the_standard(tmp_path: Path, status: int, told: int) -> None:
+    async def test(cloud: Cloud, ask: Ask) -> None:
+        path, _server = await started(ask)
+
+        async def move(_question: Any, _server: str, _site: str) -> Reply:
+            return json_reply(status, {"error": {"code": status, "message": "the server's disk is elsewhere"}}, "metz")
+
+        cloud["brest"].edge.device.move = move
+        answered, answer, _headers = await ask("PUT", path, wanted(site="pau"))
+        assert (answered, answer["detail"]) == (told, "the server's disk is elsewhere")
 
     run(tmp_path, ROOT, test, prepare=with_guests)
 

@@ -214,7 +214,7 @@ class DeviceApplications:
                 raise Unreachable(reply.site, "its answer about a hand-off is malformed")
             return identifier
         problem = of_service(reply)
-        if problem.status in {400, 409, 501}:
+        if reply.status in {400, 409, 501}:
             # The standard has one status for whatever the state of the instance does not allow.
             raise Problem(403, problem.message)
         raise problem
