@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import Engine, create_engine, text
@@ -20,6 +21,9 @@ class Limit(Base):
     __tablename__ = "limits"
     id = mapped_column(Integer, primary_key=True)
     name = mapped_column(String)
+
+
+TABLE: Any = Limit.__table__
 
 
 class Port(Base):
@@ -91,8 +95,8 @@ WRITES = {
     "text": lambda session: session.execute(text("INSERT INTO limits (name) VALUES ('n')")),
     "quoted": lambda session: session.execute(text('insert into "limits" (name) values (:name)'), {"name": "n"}),
     "driver": lambda session: session.connection().exec_driver_sql("INSERT INTO limits (name) VALUES (?)", ("n",)),
-    "core": lambda session: session.execute(Limit.__table__.insert().values(name="n")),
-    "many": lambda session: session.execute(Limit.__table__.insert(), [{"name": "n"}, {"name": "n"}]),
+    "core": lambda session: session.execute(TABLE.insert().values(name="n")),
+    "many": lambda session: session.execute(TABLE.insert(), [{"name": "n"}, {"name": "n"}]),
     "object": lambda session: session.add(Limit(name="n")),
     "bulk": lambda session: session.query(Limit).update({"name": "n"}, synchronize_session=False),
     "deletion": lambda session: session.query(Limit).delete(synchronize_session=False),
