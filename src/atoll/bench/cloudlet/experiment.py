@@ -182,7 +182,7 @@ class Measurements:
         return found
 
     def _in_cloud(self, guest: CloudletGuest) -> dict[str, Any]:
-        """Measure the chosen parts in a cloud of their own, and return facts about the cloud."""
+        """Measure the chosen parts in a cloud of their own, and keep their samples and facts about the cloud."""
         root, directory = self._directory(f"{guest.name}-cloud"), self._directory(f"{guest.name}-made")
         self._work.say("two sites")
         with nomad_cloud(root, self._work.environment) as cloud:
@@ -192,11 +192,12 @@ class Measurements:
             finally:
                 sites.close()
             settings = cloud.settings(parts.EDGE)
-            return {
+            self._facts[guest.name] |= {
                 "accelerator": "KVM" if settings.hypervisor == "kvm" else "TCG",
                 "datapath": "kernel" if settings.datapath == "system" else "userspace",
                 "emulator": cloud.wan.describe()["emulator"],
             }
+        return {}
 
     def _actions(self, guest: CloudletGuest, sites: NomadSites, directory: Path) -> dict[str, Callable[[], StartSample | MoveSample]]:
         """Return the function that measures each part once."""

@@ -105,7 +105,7 @@ def guests(root: Path, sites: Iterable[str], processes: Path = Path("/proc")) ->
     for file in processes.glob("[0-9]*/cmdline"):
         with suppress(OSError):  # the process has ended
             words = file.read_bytes().decode(errors="replace").split("\0")
-            if Path(words[0]).name.startswith(_QEMU) and "-uuid" in words[:-1]:
+            if Path(words[0]).name.startswith(_QEMU) and "-uuid" in words[:-2]:
                 line, server = " ".join(words), words[words.index("-uuid") + 1]
                 found += [RunningGuest(site, server) for site in sites if f"{root / site}/" in line]
     return found
