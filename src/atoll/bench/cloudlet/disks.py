@@ -86,7 +86,7 @@ class HeldDisk:
             raw.unlink(missing_ok=True)
 
     def release(self) -> None:
-        """Delete the links."""
+        """Delete the hard links."""
         for each in (self.disk, self.backing):
             if each is not None:
                 each.unlink(missing_ok=True)

@@ -12,7 +12,8 @@ from typing import Any
 
 from atoll.bench.cloudlet import files, parts, report
 from atoll.bench.cloudlet.files import Overlay, OverlayOptions
-from atoll.bench.cloudlet.material import CLOUD_CONFIG, SCRIPT, CloudletGuest, OverlayMaker, convert
+from atoll.bench.cloudlet.guest import CLOUD_CONFIG, SCRIPT, CloudletGuest
+from atoll.bench.cloudlet.material import OverlayMaker, convert
 from atoll.bench.cloudlet.moves import Moves, MoveSample
 from atoll.bench.cloudlet.sites import NomadSites, nomad_cloud
 from atoll.bench.cloudlet.syntheses import Starts, StartSample

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field
-from http.client import HTTPException
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 
-from atoll.bench.api import Answer, Api
 from atoll.bench.cloudlet import disks
 from atoll.bench.cloudlet.answers import AnswerWatch, longest_gap
+from atoll.bench.cloudlet.commands import result
+from atoll.bench.cloudlet.handoff_state import LOOK_S, Progress, follow
 from atoll.bench.cloudlet.material import OverlayMaker
 from atoll.bench.cloudlet.parts import CUT_S, EDGE, HOME, LINKS, OPEN, SESSION_MIB
 from atoll.bench.cloudlet.sites import PATIENCE_S, NomadSites
 from atoll.bench.cloudlet.syntheses import Starts
 from atoll.bench.waiting import wait_until
 
-_LOOK_S = 0.1
 _WRITTEN_S = 180.0
 _MIB = 1 << 20
 
@@ -45,30 +41,6 @@ class MoveSample:
     residue_mib: float
     exact: bool
     cut_s: float = 0.0
-
-
-@dataclass
-class Progress:
-    """The residues of a hand-off, from repeated looks at its state.
-
-    Attributes:
-        lengths: the size in bytes of each residue that was seen, in order.
-        middle: set when the first residue is on its way.
-    """
-
-    lengths: list[int] = field(default_factory=list)
-    middle: threading.Event = field(default_factory=threading.Event)
-    _sent: int = 0
-
-    def see(self, shown: Mapping[str, Any]) -> None:
-        """Take the state of a hand-off into account: another length, or less data sent than before, means another residue."""
-        told = shown.get("progress") or {}
-        if "length" not in told:
-            return
-        if not self.lengths or told["length"] != self.lengths[-1] or told["sent"] < self._sent:
-            self.lengths.append(int(told["length"]))
-        self._sent = int(told["sent"])
-        self.middle.set()
 
 
 class Moves:
@@ -103,7 +75,7 @@ class Moves:
             with command, self._interrupted(progress) if cut else nullcontext():
                 new = self._arrived(server, lambda: command.poll() not in (None, 0))
                 with new:
-                    done = sites.result(command)
+                    done = result(command)
                     new.first(f"server {server} at {HOME}", PATIENCE_S)
         sent = sites.sent_mib(EDGE) - before
         exact = held.digest() == disks.digest(disks.received(sites.instances(HOME), server))
@@ -167,7 +139,7 @@ class Moves:
         def look() -> bool:
             return bool(self._sites.address(HOME, server)) or hopeless()
 
-        wait_until(look, f"server {server} at {HOME}", 3 * PATIENCE_S, _LOOK_S)
+        wait_until(look, f"server {server} at {HOME}", 3 * PATIENCE_S, LOOK_S)
         return self._sites.watch(HOME, self._sites.address(HOME, server))
 
     def _end(self, site: str, server: str) -> None:
@@ -180,7 +152,7 @@ class Moves:
         progress, over = Progress(), threading.Event()
         journal = self._sites.cloud.settings(EDGE).data / "gateway" / "handoffs.db"
         arguments = (self._sites.inside(EDGE), journal, server, progress, over)
-        thread = threading.Thread(target=_follow, args=arguments, daemon=True)
+        thread = threading.Thread(target=follow, args=arguments, daemon=True)
         thread.start()
         try:
             yield progress
@@ -206,34 +178,3 @@ class Moves:
         if not over.is_set():
             with self._sites.cut():
                 over.wait(CUT_S)
-
-
-def _follow(api: Api, journal: Path, server: str, progress: Progress, over: threading.Event) -> None:
-    identifier = ""
-    while not over.wait(_LOOK_S):
-        identifier = identifier or newest_handoff(journal, server)
-        with suppress(OSError, HTTPException):
-            if identifier and (answer := handoff_request(api, "GET", server, f"?id={identifier}")).ok:
-                progress.see(answer.body)
-
-
-def newest_handoff(journal: Path, server: str) -> str:
-    """Return the id of the newest hand-off of a server in the journal of the site's gateway; empty if there is none."""
-    query = "SELECT id FROM departure WHERE json_extract(record, '$.server') = ? ORDER BY number DESC LIMIT 1"
-    with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{journal}?mode=ro", uri=True)) as database:
-        found = database.execute(query, (server,)).fetchone()
-        return str(found[0]) if found else ""
-    return ""
-
-
-def handoff_request(api: Api, method: str, server: str, query: str = "", body: Any = None) -> Answer:
-    """Send a request about the hand-off of a server to a gateway, and return the answer.
-
-    Args:
-        api: an `InsideApi`, signed in.
-        method: POST to begin or continue a hand-off, GET to see one.
-        server: the server's id.
-        query: the query of the URL, with its question mark.
-        body: the body, sent as JSON.
-    """
-    return api.call("cloudlet", method, f"/cloudlet/v1/servers/{server}/handoff{query}", body)

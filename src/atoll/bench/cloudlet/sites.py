@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import http.client
-import json
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -15,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from atoll.bench.api import refused
-from atoll.bench.cloud.stage import MeasuredCloud, SiteApi
+from atoll.bench.cloud.stage import MeasuredCloud
 from atoll.bench.cloudlet.answers import AnswerWatch, answers
+from atoll.bench.cloudlet.commands import TRANSFER_S, begin, result
+from atoll.bench.cloudlet.inside import InsideApi
 from atoll.bench.cloudlet.parts import EDGE, HOME, LINK, OPEN, EmulatedLink
 from atoll.bench.failure import failed
 from atoll.bench.guests.places import Port, client
@@ -24,9 +24,6 @@ from atoll.bench.own_cloud import Companion, own_cloud
 from atoll.bench.waiting import wait_until
 from atoll.bench.workload import POLL_S, delete
 from atoll.errors import AtollError
-from atoll.services import Settings
-from atoll.services.keystone.bootstrap import CATALOGUE
-from atoll.site.inside import place
 from atoll.site.state import State
 
 CIDR = "10.90.0.0/24"
@@ -34,27 +31,8 @@ CIDR = "10.90.0.0/24"
 PATIENCE_S = 600.0
 """Seconds to wait for a server, an answer or a command: guests boot without KVM, on a busy machine, from images on slow links."""
 
-TRANSFER_S = 1800.0
-"""Seconds during which a request is repeated whose image is still on its way."""
-
 _AGAIN_S = 0.5
 _ON_ITS_WAY = (502, 503, 504)
-
-
-class InsideApi(SiteApi):
-    """A client in the network of a site whose requests go to the site's own services, without the gateway.
-
-    The exceptions are Keystone, and the service `cloudlet`, which is the gateway's own API.
-    """
-
-    def __init__(self, network: int, settings: Settings) -> None:
-        super().__init__(network, settings.public_url("identity", "/v3"), settings.secrets["admin"])
-        self._own = {kind: settings.url(kind, path) for kind, (_name, path) in CATALOGUE.items() if kind != "identity"}
-        self._own["cloudlet"] = settings.url("gateway")
-
-    def url(self, service: str, path: str) -> str:
-        """Return the URL of a path below a service's endpoint."""
-        return self._own[service] + path if service in self._own else super().url(service, path)
 
 
 class NomadSites:
@@ -89,7 +67,7 @@ class NomadSites:
             self.cloud.api(site).sign_in()
 
     def close(self) -> None:
-        """Remove the clients."""
+        """Remove the clients from the networks."""
         self._stack.close()
 
     def inside(self, site: str) -> InsideApi:
@@ -138,26 +116,11 @@ class NomadSites:
             AtollError: `bench.failed`: the command failed; the message contains its error.
         """
         with self.begin(site, *words) as process:
-            return self.result(process)
+            return result(process)
 
     def begin(self, site: str, *words: str | Path) -> subprocess.Popen[str]:
-        """Start a command of `atoll` inside a site as its administrator; see `result`."""
-        environment = place(self.cloud.state, site).environment(self.cloud.environment)
-        command = [sys.executable, "-m", "atoll", *map(str, words), "--json"]
-        pipe = subprocess.PIPE
-        return self.cloud.wan.popen(site, command, env=environment, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True)
-
-    def result(self, process: subprocess.Popen[str]) -> Any:
-        """Wait for the end of a command that `begin` started, and return the decoded JSON that it prints; see `command`."""
-        try:
-            output, errors = process.communicate(timeout=TRANSFER_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise failed(f"`{_spelled(process)}` has not ended within {TRANSFER_S:.0f} s") from None
-        if process.returncode:
-            lines = [line for line in errors.splitlines() if line.startswith("error: ")] or errors.splitlines()[-1:] or ["no message"]
-            raise failed(f"`{_spelled(process)}`: {lines[0].removeprefix('error: ')}")
-        return json.loads(output)
+        """Start a command of `atoll` inside a site as its administrator; `commands.result` returns its result."""
+        return begin(self.cloud, site, *words)
 
     # Images
 
@@ -318,8 +281,3 @@ def nomad_cloud(root: Path, environment: Mapping[str, str], companions: Sequence
         cloud = MeasuredCloud(State(own.state.root), (HOME, EDGE), OPEN.rtt_ms, environment, own.log)
         cloud.await_joined()
         yield cloud
-
-
-def _spelled(process: subprocess.Popen[str]) -> str:
-    assert isinstance(process.args, list)
-    return " ".join(["atoll", *map(str, process.args[3:])])

@@ -5,10 +5,8 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,11 +15,14 @@ from atoll.bench.cell_faults.disks import SiteDisks, lacking
 from atoll.bench.cell_faults.kinds import KINDS, Stage
 from atoll.bench.cell_faults.links import FaultyLinks
 from atoll.bench.cloudlet import disks
-from atoll.bench.cloudlet.material import CloudletGuest, MadeOverlay, OverlayMaker
-from atoll.bench.cloudlet.moves import handoff_request
+from atoll.bench.cloudlet.guest import CloudletGuest
+from atoll.bench.cloudlet.handoff_state import handoff_request
+from atoll.bench.cloudlet.material import MadeOverlay, OverlayMaker
 from atoll.bench.cloudlet.parts import EDGE, HOME
+from atoll.bench.cloudlet.running import TwinWatch, guests
 from atoll.bench.cloudlet.sites import NomadSites, nomad_cloud
-from atoll.bench.cloudlet.soak_checks import ListedServer, TwinWatch, guests, violations
+from atoll.bench.cloudlet.soak_checks import ListedServer, violations
+from atoll.bench.cloudlet.soak_outcome import SoakOutcome
 from atoll.bench.cloudlet.soak_plan import SoakStep, plan
 from atoll.bench.cloudlet.syntheses import Starts
 from atoll.bench.command import atoll
@@ -45,33 +46,6 @@ _ENDED = {"done", "failed"}
 _NO_ANSWER = (OSError, http.client.HTTPException, AtollError, LookupError)
 
 
-@dataclass
-class SoakOutcome:
-    """The result of a soak.
-
-    Attributes:
-        seed: the seed.
-        counts: numbers of steps, starts, hand-offs, refusals and faults, by name.
-        violations: the violations that were found.
-        notes: facts about the run, such as the faults that this machine can't inject.
-    """
-
-    seed: int
-    counts: Counter[str] = field(default_factory=Counter)
-    violations: list[Violation] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-
-    @property
-    def ok(self) -> bool:
-        """True if no violation was found."""
-        return not self.violations
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the outcome as plain data."""
-        told = [f"{each.kind}: {each.what}" for each in self.violations]
-        return {"seed": self.seed, **dict(sorted(self.counts.items())), "notes": self.notes, "violations": told}
-
-
 def check_soak() -> None:
     """Check, before anything starts, that this machine and this user can run real guests.
 
@@ -84,7 +58,7 @@ def check_soak() -> None:
 
 
 def run(steps: int, seed: int, work: Workspace, cache: Path) -> SoakOutcome:
-    """Run a soak.
+    """Run a soak in a cloud of its own.
 
     Args:
         steps: the number of starts and hand-offs.

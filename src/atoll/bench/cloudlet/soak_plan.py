@@ -60,7 +60,7 @@ class SoakStep:
 
 
 def plan(steps: int, seed: int, kinds: Sequence[str]) -> list[SoakStep]:
-    """Return random steps.
+    """Return the random steps of a soak.
 
     Args:
         steps: the number of steps.

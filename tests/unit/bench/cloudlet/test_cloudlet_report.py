@@ -5,7 +5,8 @@ import json
 import pytest
 
 from atoll.bench.cloudlet import parts
-from atoll.bench.cloudlet.moves import MoveSample, Progress
+from atoll.bench.cloudlet.handoff_state import Progress
+from atoll.bench.cloudlet.moves import MoveSample
 from atoll.bench.cloudlet.report import figures, plain, ratios, targets
 from atoll.bench.cloudlet.syntheses import StartSample
 

@@ -9,10 +9,13 @@ import pytest
 
 from atoll.bench.api import Answer
 from atoll.bench.cloudlet import material, sites
-from atoll.bench.cloudlet.material import CloudletGuest, OverlayMaker
-from atoll.bench.cloudlet.moves import newest_handoff
+from atoll.bench.cloudlet.commands import result
+from atoll.bench.cloudlet.guest import CloudletGuest
+from atoll.bench.cloudlet.handoff_state import newest_handoff
+from atoll.bench.cloudlet.inside import InsideApi
+from atoll.bench.cloudlet.material import OverlayMaker
 from atoll.bench.cloudlet.parts import LINKS, OPEN
-from atoll.bench.cloudlet.sites import InsideApi, NomadSites, least_flavor
+from atoll.bench.cloudlet.sites import NomadSites, least_flavor
 from atoll.bench.guests.places import Port
 from atoll.cloud.network import Wire
 from atoll.errors import AtollError
@@ -66,16 +69,15 @@ def test_server_with_a_port_names_no_group(monkeypatch):
 
 
 def test_failed_command_is_told_by_its_error():
-    made = NomadSites.__new__(NomadSites)
     script = "import sys; print('{\"image\": \"i\"}'); print('error: no space', file=sys.stderr); sys.exit(int(sys.argv[2]))"
     for code in (0, 1):
         words = [sys.executable, "-c", script, "upload", str(code)]
         process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
         if code:
             with pytest.raises(AtollError, match="`atoll upload 1`: no space"):
-                made.result(process)
+                result(process)
         else:
-            assert made.result(process) == {"image": "i"}
+            assert result(process) == {"image": "i"}
 
 
 def test_inside_client_asks_the_services_of_its_site():
@@ -134,7 +136,7 @@ def test_each_base_and_overlay_is_new_to_every_site(tmp_path):
     maker, calls = made_by(tmp_path)
     bases = [maker.base() for _ in range(2)]
     overlays = [maker.overlay(bases[0]) for _ in range(2)]
-    disks = [each.disk.read_bytes() for each in (*bases, *overlays)]
+    disks = [path.read_bytes() for path in (*(base.disk for base in bases), *(overlay.disk for overlay in overlays))]
     assert len(set(disks)) == 4
     assert all(len(disk) % 4096 == 0 and disk.startswith(b"g" * 5000) for disk in disks)
     assert all(disk.startswith(disks[0]) and material.code() in disk for disk in disks[2:])

@@ -12,8 +12,10 @@ from atoll.bench.api import Answer
 from atoll.bench.cell_faults.kinds import KINDS
 from atoll.bench.cloudlet import soak
 from atoll.bench.cloudlet.parts import EDGE, HOME
-from atoll.bench.cloudlet.soak import Soak, SoakOutcome
-from atoll.bench.cloudlet.soak_checks import ListedServer, RunningGuest, TwinWatch, guests, violations
+from atoll.bench.cloudlet.running import RunningGuest, TwinWatch, guests
+from atoll.bench.cloudlet.soak import Soak
+from atoll.bench.cloudlet.soak_checks import ListedServer, violations
+from atoll.bench.cloudlet.soak_outcome import SoakOutcome
 from atoll.bench.cloudlet.soak_plan import KILLED, MOST_SERVERS, SoakStep, plan
 from atoll.bench.faults.violation import Violation
 from atoll.cli.main import run as atoll
