@@ -120,7 +120,7 @@ class Soak:
         tenancy = {"image": self._image, "flavor": str(sites.server_fields["flavorRef"]), "network": sites.network}
         self._client = RetryingClient(cloud.api(EDGE), EDGE, tenancy, cloud.names)
         self._servers: dict[str, str] = {}  # the site of each server by its id, in the order of their creation
-        self._deleted: set[str] = set()
+        self._left: set[str] = set()  # the names of servers whose deletion was not acknowledged
 
     def carry_out(self, step: SoakStep) -> None:
         """Carry out one step, with its fault, and wait until the fault is undone."""
@@ -158,8 +158,10 @@ class Soak:
         if shown.get("status") != "ACTIVE":
             self._outcome.counts["refused starts"] += 1
             self._say(f"step {step.number}: {shown.get('fault', {}).get('message', 'the server did not start')[:300]}")
+            self._left.add(name)
             self._client.retry("server.delete", name)
             self._client.await_gone(name, SETTLED_S)
+            self._left.remove(name)
             return
         self._servers[server] = step.site
         self._compare(server, self._content, step)
@@ -216,7 +218,7 @@ class Soak:
         except _NO_ANSWER as error:
             return [Violation("unhealthy", f"the sites can't be read: {error}")]
         running = guests(self._sites.cloud.state.root / "sites", self._sites.cloud.names)
-        possible = {each.resource for each in self._client.attempts if each.outcome == "unknown"}
+        possible = self._left | {each.resource for each in self._client.attempts if each.outcome == "unknown"}
         return sick + violations(self._servers.keys(), possible, listed, running)
 
     def _listed(self, site: str) -> list[ListedServer]:

@@ -17,6 +17,7 @@ from atoll.bench.cloudlet.soak import Soak
 from atoll.bench.cloudlet.soak_checks import ListedServer, violations
 from atoll.bench.cloudlet.soak_outcome import SoakOutcome
 from atoll.bench.cloudlet.soak_plan import KILLED, MOST_SERVERS, SoakStep, plan
+from atoll.bench.failure import failed
 from atoll.bench.faults.violation import Violation
 from atoll.cli.main import run as atoll
 from atoll.services import LIBVIRT, SERVICES
@@ -209,6 +210,71 @@ def test_fault_that_can_not_be_injected_is_noted(course, monkeypatch):
     made.carry_out(SoakStep(3, "handoff", HOME, 0.0, "kill", "home/nova", 0.0, 0.0))
     assert made._outcome.notes == ["step 3: kill home/nova (step 3): no such process"]
     assert made._outcome.counts["kill"] == 0
+
+
+class DoubleClient:
+    """A client whose server gets a status, and whose deletions may fail."""
+
+    def __init__(self, status: str, *, deletes: bool = True) -> None:
+        self.status, self.deletes, self.attempts, self.asked = status, deletes, [], []
+
+    def make(self, _type: str, name: str, zone: str) -> str:
+        self.asked.append(("make", zone))
+        return f"{name}-0"
+
+    def id(self, _name: str) -> str:
+        return "server-2"
+
+    def await_server(self, _name, _good, _patience_s):
+        return {"status": self.status, "fault": {"message": "no space left"}}
+
+    def retry(self, kind: str, name: str) -> None:
+        self.asked.append((kind, name))
+        if not self.deletes:
+            raise failed("not acknowledged")
+
+    def await_gone(self, _name, _patience_s) -> None:
+        """Return at once, because the server is gone."""
+
+
+START = SoakStep(2, "synthesis", EDGE, 0.5, "", "", 0.0, 0.0)
+
+
+@pytest.mark.parametrize(("content", "found"), [("content", {}), ("other", {"different": 1})])
+def test_start_is_compared(course, content, found):
+    made, _inside = course()
+    made._client, made._content = DoubleClient("ACTIVE"), content
+    made.carry_out(START)
+    assert made._servers == {"server-1": HOME, "server-2": EDGE}
+    assert made._client.asked == [("make", EDGE)]
+    assert kinds(made._outcome.violations) == found
+
+
+@pytest.mark.parametrize("deletes", [True, False])
+def test_server_that_did_not_start_is_deleted(course, deletes):
+    made, _inside = course()
+    made._client, made._left = DoubleClient("ERROR", deletes=deletes), set()
+    made.carry_out(START)
+    assert made._servers == {"server-1": HOME}
+    assert made._client.asked[-1] == ("server.delete", "soak-2-0")
+    assert made._outcome.counts["refused starts"] == 1
+    assert made._left == (set() if deletes else {"soak-2-0"}), "it may exist if its deletion was not acknowledged"
+    assert made._outcome.ok
+
+
+def test_check_waits_until_all_is_well(course, monkeypatch):
+    made, _inside = course()
+    answers = iter([[Violation("lost", "no site lists server a", "a")], []])
+    monkeypatch.setattr(Soak, "_violations", lambda _self: next(answers))
+    did: list[object] = []
+    made._faulty = SimpleNamespace(wan=SimpleNamespace(heal=lambda: did.append("heal")), atoll=lambda *words: did.append(words))
+    made.check()
+    assert did == ["heal", ("site", "start", HOME, EDGE)]
+    assert made._outcome.ok
+    monkeypatch.setattr(soak, "SETTLED_S", -1.0)
+    monkeypatch.setattr(Soak, "_violations", lambda _self: [Violation("lost", "no site lists server a", "a")])
+    made.check()
+    assert kinds(made._outcome.violations) == {"lost": 1}
 
 
 @pytest.mark.parametrize("bad", [False, True])
