@@ -73,7 +73,9 @@ KEYS = {
     "atoll bench cloudlet --repeats 1 --json\natoll bench cloudlet --part synthesis --part image\n"
     "atoll bench cloudlet --part synthetic --part overlay --memory 256 --rounds 1",
 )
-@click.option("--part", "parts", type=click.Choice(_PARTS), multiple=True, help="A part to measure; repeatable. [default: all]")
+@click.option(
+    "--part", "parts", type=click.Choice(_PARTS), multiple=True, help="A part to measure; repeatable. [default: all, in this order]"
+)
 @click.option("--repeats", type=_COUNT, default=3, show_default=True, help="Number of measurements of each part with a cloud.")
 @click.option("--image", type=_READABLE, metavar="FILE", help="Measure another guest too, such as Debian's cloud image (raw or qcow2).")
 @click.option("--application", type=_READABLE, metavar="FILE", help="The disk of that guest with an application.")
@@ -112,7 +114,7 @@ def cloudlet(session: Session, /, *, as_json: bool, soak: int | None, **given: A
     if given["application"] and not given["image"]:
         raise click.UsageError("--application is a disk of the guest that --image names: expected --image FILE too")
     files = OverlayOptions(**{name: given[name] for name in ("memory_mib", "disk_mib", "rounds", "seed", "jobs")})
-    parts = tuple(each for each in _PARTS if each in given["parts"] or not given["parts"])
+    parts = tuple(dict.fromkeys(given["parts"] or _PARTS))
     options = CloudletOptions(parts, given["repeats"], given["image"], given["application"], files)
     check(options)
     report = measure(lambda options, work: run(options, work, session.cache), options)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +40,7 @@ class CloudletOptions:
     """The parts and the size of the experiment.
 
     Attributes:
-        parts: the names of the parts to measure, some of `parts.PARTS`.
+        parts: the names of the parts to measure, some of `parts.PARTS`, in order.
         repeats: the number of measurements of each part that needs a cloud.
         image: the file of another guest's disk; `None` for the project's guest alone.
         application: the file of that guest's disk with an application; `None` for code that is appended to its disk.
@@ -79,7 +80,7 @@ def run(options: CloudletOptions, work: Workspace, cache: Path) -> dict[str, Any
         `failures`: by guest and part, the errors of measurements.
 
     Raises:
-        AtollError: as for `check`; `image.*`: the guest image can't be built; `bench.failed`: no part could be measured.
+        AtollError: as for `check`; `bench.failed`: no part could be measured.
     """
     check(options)
     measured = Measurements(options, work, cache)
@@ -116,14 +117,24 @@ class Measurements:
         self.any = False
 
     def guests(self) -> list[CloudletGuest]:
-        """Return the guests to measure: the project's own, and that of the given image."""
-        own = build(self._cache, None, self._work.say).path
-        found = [CloudletGuest(OWN_GUEST, own, None, SCRIPT, LEAST_MIB)]
-        if self._options.image is not None:
-            disk = self._raw(self._options.image, "image.raw")
-            application = self._raw(self._options.application, "application.raw") if self._options.application else None
-            found.append(CloudletGuest("image", disk, application, CLOUD_CONFIG, IMAGE_MEMORY_MIB))
+        """Return the guests to measure: the project's own, and that of the given image, unless their disks can't be made."""
+        makers = {OWN_GUEST: self._own_guest} | ({"image": self._given_guest} if self._options.image is not None else {})
+        found = []
+        for name, make in makers.items():
+            try:
+                found.append(make())
+            except _FAILURES as error:
+                self._failed(name, "disk", error)
         return found
+
+    def _own_guest(self) -> CloudletGuest:
+        return CloudletGuest(OWN_GUEST, build(self._cache, None, self._work.say).path, None, SCRIPT, LEAST_MIB)
+
+    def _given_guest(self) -> CloudletGuest:
+        assert self._options.image is not None
+        disk = self._raw(self._options.image, "image.raw")
+        application = self._raw(self._options.application, "application.raw") if self._options.application else None
+        return CloudletGuest("image", disk, application, CLOUD_CONFIG, IMAGE_MEMORY_MIB)
 
     def of(self, guest: CloudletGuest) -> None:
         """Measure a guest: its overlay on files, then the chosen parts in a cloud of its own."""
@@ -216,14 +227,19 @@ class Measurements:
         }
 
     def _repeat(self, guest: str, sites: NomadSites, actions: Mapping[str, Callable[[], StartSample | MoveSample]]) -> None:
-        """Measure all parts in turn, so that other load on the machine affects all alike."""
+        """Measure all parts in turn, so that other load on the machine affects all alike.
+
+        Each sample is shown as soon as it is measured, so that an interrupted run loses none of them.
+        """
         kept = self._samples.setdefault(guest, {})
         for number in range(self._options.repeats):
-            for part in (each for each in actions if each in self._options.parts):
+            for part in (each for each in self._options.parts if each in actions):
                 self._work.say(f"{guest}: {part}, {number + 1} of {self._options.repeats}")
                 try:
-                    kept.setdefault(part, []).append(actions[part]())
+                    sample = actions[part]()
+                    kept.setdefault(part, []).append(sample)
                     self.any = True
+                    self._work.say(f"{guest}: {part}: {json.dumps(report.plain({part: [sample]})[part][0])}")
                 except _FAILURES as error:
                     self._failed(guest, part, error)
                     sites.clear()

@@ -68,7 +68,7 @@ def test_command(monkeypatch, capsys):
     assert atoll(["bench", "cloudlet", "--part", "usb", "--part", "overlay", "--jobs", "2", "--json"]) == 0
     assert json.loads(capsys.readouterr().out.splitlines()[-1]) == REPORT
     assert seen[0] is seen[1]
-    assert (seen[0].parts, seen[0].repeats, seen[0].files.jobs) == (("overlay", "usb"), 3, 2)
+    assert (seen[0].parts, seen[0].repeats, seen[0].files.jobs) == (("usb", "overlay"), 3, 2)
     assert atoll(["bench", "cloudlet"]) == 0
     assert seen[-1].parts == PARTS
     shown = capsys.readouterr().out

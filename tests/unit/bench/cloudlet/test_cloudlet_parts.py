@@ -53,11 +53,11 @@ def _double_cloud(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "NomadSites", DoubleSites)
 
 
-def measured(monkeypatch, tmp_path, actions, **options):
+def measured(monkeypatch, tmp_path, actions, say=lambda _text: None, **options):
     monkeypatch.setattr(experiment.Measurements, "_actions", lambda *_arguments: actions)
     root = tmp_path / "work"
     root.mkdir()
-    return run(CloudletOptions(**options), Workspace(root, {}, lambda _text: None), tmp_path)
+    return run(CloudletOptions(**options), Workspace(root, {}, say), tmp_path)
 
 
 def raising(error: Exception):
@@ -96,6 +96,15 @@ def test_parts_that_were_not_chosen_do_not_run(monkeypatch, tmp_path):
     assert list(report["samples"]) == ["image"]
 
 
+def test_samples_are_shown_at_once_and_in_the_given_order(monkeypatch, tmp_path):
+    told: list[str] = []
+    actions = {"usb": lambda: START, "image": lambda: START}
+    measured(monkeypatch, tmp_path, actions, told.append, parts=("image", "usb"), repeats=1)
+    sample = '{"active_s": 3.0, "answer_s": 9.0, "received_mib": 0.5, "exact": true, "note": ""}'
+    shown = [line for line in told if line.startswith(("guest: image", "guest: usb"))]
+    assert shown == ["guest: image, 1 of 1", f"guest: image: {sample}", "guest: usb, 1 of 1", f"guest: usb: {sample}"]
+
+
 def test_nothing_was_measured(monkeypatch, tmp_path):
     with pytest.raises(AtollError, match="no part could be measured: the link is cut"):
         measured(monkeypatch, tmp_path, {"usb": raising(failed("the link is cut"))}, parts=("usb",))
@@ -112,6 +121,17 @@ def test_cloud_that_does_not_start_leaves_the_figures_of_files(monkeypatch, tmp_
     report = measured(monkeypatch, tmp_path, {}, parts=("overlay", "usb"))
     assert (report["overlay_mib"], report["bit_exact"]) == (0.5, True)
     assert failures(report) == ["guest: cloud: `atoll up`: no space"]
+
+
+def test_image_that_can_not_be_built_leaves_the_synthetic_figures(monkeypatch, tmp_path):
+    def refuse(*_arguments):
+        raise AtollError("image.kernel", "there is no kernel")
+
+    monkeypatch.setattr(experiment, "build", refuse)
+    monkeypatch.setattr(files, "measure_synthetic", lambda *_arguments: {"overlay_mib": 55.3})
+    report = measured(monkeypatch, tmp_path, {}, parts=("synthetic", "image"))
+    assert report["synthetic"] == {"overlay_mib": 55.3}
+    assert failures(report) == ["guest: disk: there is no kernel"]
 
 
 @pytest.mark.parametrize(("on_files", "in_cloud"), [(True, False), (False, True)])
