@@ -49,8 +49,11 @@ def test_no_answer_in_time():
 
 @pytest.mark.parametrize(("status", "wanted"), [(200, True), (404, True), (503, False)])
 def test_error_of_the_server_is_no_answer(status, wanted, monkeypatch):
+    asked: list[str] = []
+
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
+            asked.append(self.path)
             self.send_response(status)
             self.end_headers()
 
@@ -65,3 +68,4 @@ def test_error_of_the_server_is_no_answer(status, wanted, monkeypatch):
         assert answers.answers(-1, "127.0.0.1") is wanted
         server.shutdown()
     assert answers.answers(-1, "127.0.0.1") is False, "the server has ended"
+    assert asked == ["/atoll-bench"], "no page that costs the guest computation"
