@@ -44,6 +44,7 @@ class Options:
         homed: the sites that administer a domain or project, by `domain/ID` or `project/ID`.
         lists: `partial` or `strict`: whether a list that lacks a site is answered or refused, unless the client chooses.
         discovery: the access networks of sites by prefix, `serves`, and the role that may ask about any device, `role`.
+        groups: the site that owns the database, for each site of the cloud that shares one with others.
         durable: whether acknowledged changes survive a loss of power.
         trace: the options for recording requests (`atoll.trace.process.start`); empty to record none.
     """
@@ -70,6 +71,7 @@ class Options:
     homed: Mapping[str, Sequence[str]] = field(default_factory=dict)
     lists: str = "partial"
     discovery: Mapping[str, Any] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
     durable: bool = True
     trace: Mapping[str, Any] = field(default_factory=dict)
 

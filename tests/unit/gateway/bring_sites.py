@@ -60,10 +60,10 @@ class Sites:
         self.asked: list[tuple[str, str, str]] = []
         self.away: list[str] = []
 
-    def others(self) -> list[str]:
+    def others(self, _service: str = "") -> list[str]:
         return [site for site in self.urls if site != self.here] + self.away
 
-    def reachable(self) -> list[str]:
+    def reachable(self, _service: str = "") -> list[str]:
         return [site for site in self.urls if site != self.here]
 
     def rtt_ms(self, _site: str) -> float:

@@ -220,10 +220,10 @@ class Sites:
                 for service in self.services.values():
                     await service.stop()
 
-    def everywhere(self) -> list[str]:
+    def everywhere(self, _service: str = "") -> list[str]:
         return list(self.services)
 
-    def reachable(self) -> list[str]:
+    def reachable(self, _service: str = "") -> list[str]:
         return [site for site in self.services if site not in self.cut and site != self.here]
 
     def near_first(self, sites: list[str]) -> list[str]:

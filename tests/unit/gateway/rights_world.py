@@ -264,13 +264,13 @@ class Sites:
         self.here = here
         self._world = world
 
-    def others(self) -> list[str]:
+    def others(self, _service: str = "") -> list[str]:
         return [name for name in NAMES if name != self.here]
 
-    def everywhere(self) -> list[str]:
+    def everywhere(self, _service: str = "") -> list[str]:
         return [self.here, *self.others()]
 
-    def reachable(self) -> list[str]:
+    def reachable(self, _service: str = "") -> list[str]:
         return [] if self.here in self._world.cut else [name for name in self.others() if name not in self._world.cut]
 
     def near_first(self, sites: list[str]) -> list[str]:

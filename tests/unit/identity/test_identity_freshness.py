@@ -80,7 +80,7 @@ class Link:
     def __init__(self, world: World, here: str) -> None:
         self._world, self.here = world, here
 
-    def reachable(self) -> list[str]:
+    def reachable(self, _service: str = "") -> list[str]:
         return [name for name in self._world.fresh if name != self.here and name not in self._world.cut]
 
     async def send(self, site: str, call: Call, timeout_s: float, *, insist: bool = False) -> Reply:

@@ -222,7 +222,7 @@ class Bringer:
             return
         _check_number(named)
         client = ServiceClient(self._sites, call.token, call.request_id)
-        sites = [self._sites.here, *self._sites.reachable()]
+        sites = [self._sites.here, *self._sites.reachable(call.service)]
         shown = await asyncio.gather(*(client.owner_at(site, call.service, call.path) for site in sites))
         owners = {site: owner for site, owner in zip(sites, shown, strict=True) if owner is not None}
         holders = [site for site in owners if self._may_block(site, owners)]
