@@ -54,5 +54,5 @@ def _nodes(admin: Any, site: str) -> list[Any]:
     found: list[Any] = []
     for cell in cells:
         with context.target_cell(admin, cell) as targeted:
-            found += objects.ComputeNodeList.get_all_by_host(targeted, site)
+            found.extend(objects.ComputeNodeList.get_all_by_host(targeted, site))
     return found
