@@ -113,16 +113,19 @@ def of_shared_store(server: str, replicas: Path, owner: DatabaseOwner, name: str
     """
     parts = urlsplit(server)
     own = {"replicas": str(replicas), "cloud": owner.cloud, "site": site} | ({} if durable else {"durability": "relaxed"})
-    if "timeout" not in dict(parse_qsl(parts.query)):
+    said = dict(parse_qsl(parts.query))
+    if "timeout" not in said:
         own["timeout"] = str(SHARED_TIMEOUT_S)
     scheme = "sqlite+rediss" if parts.scheme.startswith("rediss") else "sqlite+redis"
     query = "&".join(filter(None, (parts.query, urlencode(own))))
     account, at, place = parts.netloc.rpartition("@")
-    netloc = f"{account}{at}{place if parts.port else f'{place}:{REDIS_PORT}'}"
+    port = parts.port or (SENTINEL_PORT if "service" in said else REDIS_PORT)  # Nova's templates need it
+    netloc = f"{account}{at}{place if parts.port else f'{place}:{port}'}"
     return urlunsplit(parts._replace(scheme=scheme, netloc=netloc, path=f"/{parts.path.strip('/') or '0'}/{owner.log_name(name)}", query=query))
 
 
 REDIS_PORT = 6379
+SENTINEL_PORT = 26379
 
 
 def cell_template(url: str) -> str:

@@ -65,7 +65,7 @@ PATCHES = (
         f"{_MODULE}catalogue",
         f"{_TESTS}test_keystone_catalogue.py::test_a_site_shows_its_own_endpoints_alone",
         f"{_TESTS}test_keystone_catalogue.py::test_upstream_shows_the_endpoints_of_all_sites",
-        sources={"keystone/catalog/backends/sql.py:Catalog.get_v3_catalog": "00000000"},
+        sources={"keystone/catalog/backends/sql.py:Catalog.get_v3_catalog": "8c56e358"},
     ),
     Patch(
         "keystone-clock",
