@@ -67,7 +67,11 @@ class SharedIdentity:
                     self.forget_tokens()
                 await asyncio.sleep(LOOK_S)
         finally:
-            self._poker.close()
+            self.close()
+
+    def close(self) -> None:
+        """Close the socket from which pokes are sent."""
+        self._poker.close()
 
     def _read(self) -> int:
         """Return the replica's position in the log; -1 if there is no replica."""

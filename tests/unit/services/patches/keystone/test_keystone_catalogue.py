@@ -15,9 +15,9 @@ CATALOGUE = """
     (home / "keystone.conf").write_text(render(_sections(home, f"sqlite:///{home}/keystone.db") | {"cache": {"enabled": False}}))
     _make_keys(home / "keys")
     keystone.server.configure(config_files=[str(home / "keystone.conf")])
+    driver = backends.load_backends()["catalog_api"].driver
     with sql.session_for_write() as session:
         sql.ModelBase.metadata.create_all(session.get_bind())
-    driver = backends.load_backends()["catalog_api"].driver
     driver.create_region({"id": "RegionOne", "description": ""})
     driver.create_service("compute", {"id": "compute", "type": "compute", "name": "nova", "enabled": True})
     for site in ("paris", "lyon"):
@@ -25,7 +25,7 @@ CATALOGUE = """
         driver.create_endpoint(site, {"id": site, **about})
 
     def shown():
-        [service] = driver.get_v3_catalog("user", "project")
+        [service] = driver.get_v3_catalog("user", None)
         return [endpoint["url"] for endpoint in service["endpoints"]]
 """
 
