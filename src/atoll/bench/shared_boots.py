@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from http.client import HTTPException
 from itertools import islice, product
 from typing import Any
@@ -43,7 +44,7 @@ class SharedBootsOptions:
 
 @dataclass(frozen=True)
 class Boot:
-    """One boot.
+    """One boot through the API of a site.
 
     Attributes:
         through: the site whose API got the request.
@@ -84,8 +85,7 @@ def _measure(made: MeasuredCloud, options: SharedBootsOptions) -> dict[str, Any]
     [project] = [each["id"] for each in first.expect("identity", "GET", "/projects")["projects"] if each["name"] == "admin"]
     first.expect("compute", "PUT", f"/os-quota-sets/{project}", _UNLIMITED)
     for name, api in apis.items():
-        path = f"/v2.0/networks/{tenancy.network}"
-        wait_until(lambda api=api: api.call("network", "GET", path).ok, f"{name} has the network", SEEN_S)  # type: ignore[misc]
+        wait_until(partial(_has, api, tenancy.network), f"{name} has the network", SEEN_S)
     plan = list(islice(_rounds(made.names), options.boots))
     begun = time.monotonic()
     with ThreadPoolExecutor(options.at_once) as pool:
@@ -93,7 +93,11 @@ def _measure(made: MeasuredCloud, options: SharedBootsOptions) -> dict[str, Any]
     return summary(boots, time.monotonic() - begun) | _lists(apis, boots)
 
 
-def _rounds(names: Sequence[str]) -> Any:
+def _has(api: Api, network: str) -> bool:
+    return api.call("network", "GET", f"/v2.0/networks/{network}").ok
+
+
+def _rounds(names: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Yield pairs of an API's site and a zone for ever, so that each API builds on each host equally often."""
     while True:
         yield from product(names, names)

@@ -26,7 +26,8 @@ class Groups:
 
     def is_shared(self, site: str, service: str) -> bool:
         """Return whether a site and this one are two sites with the same resources of a service."""
-        return service in SHARED and site != self._here and self._here in self._owners and self._owners.get(site) == self._owners[self._here]
+        own = self._owners.get(self._here)
+        return service in SHARED and site != self._here and own is not None and self._owners.get(site) == own
 
     def other_holders(self, sites: Sequence[str], service: str, near: Sequence[str]) -> list[str]:
         """Return sites without those whose resources of a service another of them, or this site, has too.

@@ -98,7 +98,9 @@ SHARED_TIMEOUT_S = 10
 """Seconds for which a commit to a shared database is sent again before it fails, unless the server's URL says otherwise."""
 
 
-def of_shared_store(server: str, replicas: Path, owner: DatabaseOwner, name: str, site: str, *, durable: bool) -> str:
+def of_shared_store(  # noqa: PLR0913 - each is a part of the URL
+    server: str, replicas: Path, owner: DatabaseOwner, name: str, site: str, *, durable: bool
+) -> str:
     """Return the URL, for one site, of a database on Redis that several sites share.
 
     The URLs of a site's databases differ only in their paths, so that Nova can make one from another (`cell_template`).
@@ -121,7 +123,9 @@ def of_shared_store(server: str, replicas: Path, owner: DatabaseOwner, name: str
     account, at, place = parts.netloc.rpartition("@")
     port = parts.port or (SENTINEL_PORT if "service" in said else REDIS_PORT)  # Nova's templates need it
     netloc = f"{account}{at}{place if parts.port else f'{place}:{port}'}"
-    return urlunsplit(parts._replace(scheme=scheme, netloc=netloc, path=f"/{parts.path.strip('/') or '0'}/{owner.log_name(name)}", query=query))
+    return urlunsplit(
+        parts._replace(scheme=scheme, netloc=netloc, path=f"/{parts.path.strip('/') or '0'}/{owner.log_name(name)}", query=query)
+    )
 
 
 REDIS_PORT = 6379
@@ -131,8 +135,8 @@ SENTINEL_PORT = 26379
 def cell_template(url: str) -> str:
     """Return the template of a shared database's URL for Nova's table of cells, which all sites read.
 
-    Each site's Nova fills it in with the parts of its own option `[database] connection`: scheme, account, address and query, and so with the
-    directory of the site's own replicas (`CellMapping.format_db_url` in nova/objects/cell_mapping.py).
+    Each site's Nova fills it in with the parts of its own option `[database] connection`: scheme, account, address and query. The query
+    names the directory of the site's own replicas. `CellMapping.format_db_url` in nova/objects/cell_mapping.py has the rules.
 
     Args:
         url: the URL of the cell's database for any of the sites (`of_shared_store`).

@@ -45,7 +45,7 @@ def _user(site: str) -> str:
 
 
 def _server(cloud: Cloud, owner: Site, site: Site, directory: Path, passwords: Mapping[str, str]) -> str:
-    """Return the URL of the Redis that another site starts: its Unix socket or, in a topology, its address, by TLS over the emulated WAN."""
+    """Return the URL of the Redis that another site starts: its Unix socket; in a topology, its address, by TLS over the emulated WAN."""
     account = f"{_user(site.name)}:{quote(passwords[site.name], safe='')}"
     if cloud.topology is None:
         sockets = directory.parent / owner.name / "run"

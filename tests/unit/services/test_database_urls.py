@@ -92,7 +92,9 @@ def test_sites_that_share_databases_have_the_same_logs_and_replicas_of_their_own
     assert not any(each.is_shared(name) for each in (paris, lyon) for name in ("glance", "octavia"))
 
 
-@pytest.mark.parametrize("server", ["redis://db", "redis://u:p%2Fw@db:7000/3?wait=1", "redis://u@db", "redis+sentinel://u:p@a?service=m&sentinel=b:2"])
+@pytest.mark.parametrize(
+    "server", ["redis://db", "redis://u:p%2Fw@db:7000/3?wait=1", "redis://u@db", "redis+sentinel://u:p@a?service=m&sentinel=b:2"]
+)
 def test_novas_templates_give_each_site_its_own_urls(settings, server):
     templates = set()
     for site in SHARING:

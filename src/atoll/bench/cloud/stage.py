@@ -135,7 +135,11 @@ def measured_cloud(
     root.mkdir()
     names = tuple(f"site-{number}" for number in range(1, size + 1))
     topology = {"preset": "mesh", "defaults": {"delay": f"{rtt_ms / 2}ms", "rate": "100mbit"}}
-    document = {"name": "bench", "sites": [{"name": name, "compute": "fake"} | dict((more or {}).get(name, {})) for name in names], "topology": topology}
+    document = {
+        "name": "bench",
+        "sites": [{"name": name, "compute": "fake"} | dict((more or {}).get(name, {})) for name in names],
+        "topology": topology,
+    }
     with own_cloud(root, document, environment) as own:
         made = MeasuredCloud(own.state, names, rtt_ms, environment, own.log)
         made.await_joined()

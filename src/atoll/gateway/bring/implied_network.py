@@ -56,7 +56,8 @@ async def only_network(client: ServiceClient, project: str) -> Reference | None:
     everywhere = here.union(*(each for each in found if each is not None))
     if len(everywhere) > 1:
         raise BringRefused(AMBIGUOUS)
-    silent = sorted({site for site, each in zip(there, found, strict=True) if each is None} | (set(client.sites.others("network")) - set(there)))
+    away = set(client.sites.others("network")) - set(there)
+    silent = sorted({site for site, each in zip(there, found, strict=True) if each is None} | away)
     if not everywhere and silent:
         raise BringRefused(f"no network was named, and {client.sites.here} has none of this project", 503, silent)
     return Reference(NETWORK, everywhere.pop()) if everywhere - here else None

@@ -1,7 +1,7 @@
 """The availability zones of sites that share one Nova: each site is a zone, by a host aggregate of its name.
 
-A site with a Nova of its own needs no aggregate: all its hosts are in Nova's default zone, which has the site's name. On a shared Nova, each
-site still has its own default: the servers that name no zone are built at the site whose API receives the request.
+A site with a Nova of its own needs no aggregate: all its hosts are in Nova's default zone, which has the site's name. On a shared Nova,
+each site still has its own default: the servers that name no zone are built at the site whose API receives the request.
 """
 
 from __future__ import annotations

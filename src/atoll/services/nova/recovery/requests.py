@@ -13,8 +13,8 @@ Recovery runs before the rest of Nova, in the process that holds all of Nova but
 about to build a server without a host, it continues, and the server becomes ACTIVE. Nothing is recovered with a bus other than `zenoh://`,
 because only its journal shows which casts will still be executed.
 
-On a Nova that several sites share, another site may be carrying a young request out. There, only requests older than `YOUNG_S` are recovered;
-the next start of any of these sites recovers the others.
+On a Nova that several sites share, another site may be carrying a young request out. There, only requests older than `YOUNG_S` are
+recovered; the next start of any of these sites recovers the others.
 """
 
 from __future__ import annotations

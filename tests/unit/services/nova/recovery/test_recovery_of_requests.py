@@ -133,7 +133,8 @@ CUT_SHORT = """
     for _start in range(2):
         settled()
         found.append({name: held(uuid) for name, uuid in servers.items()})
-    tell({"shared": shared, "first": found[0], "second": found[1], "released": sorted(name for name, uuid in servers.items() if uuid in released)})
+    tell({"shared": shared, "first": found[0], "second": found[1],
+          "released": sorted(name for name, uuid in servers.items() if uuid in released)})
 """
 
 ERROR = ["error", None, True]
