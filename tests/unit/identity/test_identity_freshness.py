@@ -190,7 +190,7 @@ def test_a_site_that_reaches_us_and_does_not_answer_holds_up_one_request_alone(t
         tried.append(site)
         raise Unreachable(site, "no answer")
 
-    vars(world.fresh["lyon"])["_sites"] = SimpleNamespace(groups=Groups("lyon", {}), send=send, reachable=list)
+    vars(world.fresh["lyon"])["_sites"] = SimpleNamespace(here="lyon", groups=Groups("lyon", {}), send=send, reachable=list)
     for _ in range(3):
         world.follow("lyon", "paris")
     assert tried == ["paris"]
@@ -236,7 +236,7 @@ def test_a_site_that_lies_changes_nothing(three):
     async def send(_site: str, _call: Call, _timeout_s: float, *, insist: bool = False) -> Reply:
         return Reply(200, CIMultiDict(), b"nonsense", "paris")
 
-    vars(world.fresh["lyon"])["_sites"] = SimpleNamespace(groups=Groups("lyon", {}), send=send, reachable=lambda: ["paris"])
+    vars(world.fresh["lyon"])["_sites"] = SimpleNamespace(here="lyon", groups=Groups("lyon", {}), send=send, reachable=lambda: ["paris"])
     asyncio.run(world.fresh["lyon"].follow("paris", "00" * 8))
     assert lyon.document.digest() == before
     assert paris.document.digest() == world.fresh["paris"]._document.digest()
@@ -295,7 +295,7 @@ def test_a_site_that_sent_a_request_is_asked_even_if_the_mesh_can_not_reach_it(t
         insisted.append(insist)
         return await send(site, call, timeout_s)
 
-    world.fresh["lyon"]._sites = SimpleNamespace(groups=Groups("lyon", {}), send=noted, reachable=list)
+    world.fresh["lyon"]._sites = SimpleNamespace(here="lyon", groups=Groups("lyon", {}), send=noted, reachable=list)
     world.follow("lyon", "paris")
     assert insisted == [True]
     assert marie in {row[0] for row in lyon.sql("SELECT id FROM user")}
@@ -311,7 +311,7 @@ def test_the_issuer_of_a_token_is_asked_again_after_a_failure(three, monkeypatch
         world.asked.append(("lyon", site))
         raise Unreachable(site, "no answer")
 
-    world.fresh["lyon"]._sites = SimpleNamespace(groups=Groups("lyon", {}), send=no_answer, reachable=lambda: ["paris"])
+    world.fresh["lyon"]._sites = SimpleNamespace(here="lyon", groups=Groups("lyon", {}), send=no_answer, reachable=lambda: ["paris"])
     for _ in range(2):
         asyncio.run(world.fresh["lyon"].follow_token("paris", "a token"))
     assert world.asked == [("lyon", "paris")], "a second attempt must wait some seconds"
@@ -332,7 +332,7 @@ def test_the_issuer_of_a_refused_token_is_asked_even_if_the_mesh_can_not_reach_i
         insisted.append(insist)
         return await send(site, call, timeout_s)
 
-    fresh._sites = SimpleNamespace(groups=Groups("lyon", {}), send=noted, reachable=list)
+    fresh._sites = SimpleNamespace(here="lyon", groups=Groups("lyon", {}), send=noted, reachable=list)
     asyncio.run(fresh.follow_token("paris", "a token"))
     assert (insisted, fresh.holds("a token")) == ([], False)
     assert asyncio.run(fresh.insist("paris", "a token"))
@@ -349,7 +349,7 @@ def test_an_issuer_that_does_not_answer_is_not_asked_after_every_refusal(three):
         tried.append(site)
         return await send(site, call, timeout_s)
 
-    fresh._sites = SimpleNamespace(groups=Groups("lyon", {}), send=noted, reachable=list)
+    fresh._sites = SimpleNamespace(here="lyon", groups=Groups("lyon", {}), send=noted, reachable=list)
     assert [asyncio.run(fresh.insist("paris", f"token {number}")) for number in range(3)] == [False] * 3
     assert tried == ["paris"]
 
@@ -361,7 +361,7 @@ def test_an_issuer_whose_answer_is_of_no_use_is_not_asked_after_every_refusal(th
         tried.append(site)
         return Reply(413, CIMultiDict(), b"", site)
 
-    fresh._sites = SimpleNamespace(groups=Groups("lyon", {}), send=too_much, reachable=list)
+    fresh._sites = SimpleNamespace(here="lyon", groups=Groups("lyon", {}), send=too_much, reachable=list)
     assert [asyncio.run(fresh.insist("paris", f"token {number % 2}")) for number in range(4)] == [False] * 4
     assert tried == ["paris"]
 
