@@ -43,7 +43,7 @@ class SharedBootsOptions:
 
 
 @dataclass(frozen=True)
-class Boot:
+class SharedBoot:
     """One boot through the API of a site.
 
     Attributes:
@@ -103,7 +103,7 @@ def _rounds(names: Sequence[str]) -> Iterator[tuple[str, str]]:
         yield from product(names, names)
 
 
-def _boot(api: Api, tenancy: workload.Tenancy, through: str, zone: str) -> Boot:
+def _boot(api: Api, tenancy: workload.Tenancy, through: str, zone: str) -> SharedBoot:
     body = workload.server_body(tenancy, f"{through}-{zone}")
     body["server"]["availability_zone"] = zone
     begun, server = time.monotonic(), ""
@@ -111,18 +111,18 @@ def _boot(api: Api, tenancy: workload.Tenancy, through: str, zone: str) -> Boot:
         server = str(api.expect("compute", "POST", "/servers", body)["server"]["id"])
         while (found := api.expect("compute", "GET", f"/servers/{server}")["server"])["status"] == "BUILD":
             if time.monotonic() - begun > workload.BOOT_TIMEOUT_S:
-                return Boot(through, zone, server, failure=f"in BUILD after {workload.BOOT_TIMEOUT_S:.0f} s")
+                return SharedBoot(through, zone, server, failure=f"in BUILD after {workload.BOOT_TIMEOUT_S:.0f} s")
             time.sleep(workload.POLL_S)
     except (AtollError, OSError, HTTPException) as error:
-        return Boot(through, zone, server, failure=str(error))
+        return SharedBoot(through, zone, server, failure=str(error))
     if found["status"] != "ACTIVE":
-        return Boot(through, zone, server, failure=str(found.get("fault", {}).get("message", found["status"])))
+        return SharedBoot(through, zone, server, failure=str(found.get("fault", {}).get("message", found["status"])))
     if found["OS-EXT-AZ:availability_zone"] != zone:
-        return Boot(through, zone, server, failure=f"built in {found['OS-EXT-AZ:availability_zone']}")
-    return Boot(through, zone, server, time.monotonic() - begun)
+        return SharedBoot(through, zone, server, failure=f"built in {found['OS-EXT-AZ:availability_zone']}")
+    return SharedBoot(through, zone, server, time.monotonic() - begun)
 
 
-def summary(boots: Sequence[Boot], seconds: float) -> dict[str, Any]:
+def summary(boots: Sequence[SharedBoot], seconds: float) -> dict[str, Any]:
     """Return the results of boots.
 
     Args:
@@ -141,7 +141,7 @@ def summary(boots: Sequence[Boot], seconds: float) -> dict[str, Any]:
     }
 
 
-def _lists(apis: dict[str, Any], boots: Sequence[Boot]) -> dict[str, int]:
+def _lists(apis: dict[str, Any], boots: Sequence[SharedBoot]) -> dict[str, int]:
     """Return how many servers the lists of all sites lack, and how many they have twice."""
     wanted = {boot.server for boot in boots if boot.server}
     missing = twice = 0

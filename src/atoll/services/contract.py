@@ -219,7 +219,8 @@ class Settings:
         if engine == database_urls.SQLITE:
             return f"sqlite:///{file}?plugin=atoll" + ("" if self.durable else f"&durability={self.durability}")
         if self.is_shared(name):
-            return database_urls.of_shared_store(self.database_server, file.parent, self.owner, name, self.site, durable=self.durable)
+            url = database_urls.of_shared_store(self.database_server, file.parent, self.owner, name, self.site)
+            return url + ("" if self.durable else f"&durability={self.durability}")
         if engine == database_urls.REDIS:
             return database_urls.of_store(self.database_server, file, self.owner, name, durable=self.durable)
         return database_urls.of_server(self.database_server, self.owner.database_name(name))

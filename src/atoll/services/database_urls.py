@@ -98,9 +98,7 @@ SHARED_TIMEOUT_S = 10
 """Seconds for which a commit to a shared database is sent again before it fails, unless the server's URL says otherwise."""
 
 
-def of_shared_store(  # noqa: PLR0913 - each is a part of the URL
-    server: str, replicas: Path, owner: DatabaseOwner, name: str, site: str, *, durable: bool
-) -> str:
+def of_shared_store(server: str, replicas: Path, owner: DatabaseOwner, name: str, site: str) -> str:
     """Return the URL, for one site, of a database on Redis that several sites share.
 
     The URLs of a site's databases differ only in their paths, so that Nova can make one from another (`cell_template`).
@@ -111,10 +109,9 @@ def of_shared_store(  # noqa: PLR0913 - each is a part of the URL
         owner: the site whose databases they are.
         name: the name of the database.
         site: the site that uses the URL.
-        durable: whether a commit must be on Redis's disk when COMMIT returns.
     """
     parts = urlsplit(server)
-    own = {"replicas": str(replicas), "cloud": owner.cloud, "site": site} | ({} if durable else {"durability": "relaxed"})
+    own = {"replicas": str(replicas), "cloud": owner.cloud, "site": site}
     said = dict(parse_qsl(parts.query))
     if "timeout" not in said:
         own["timeout"] = str(SHARED_TIMEOUT_S)

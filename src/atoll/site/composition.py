@@ -148,14 +148,9 @@ def _unreadable(path: Path, what: str) -> AtollError:
 
 
 def render(  # noqa: PLR0913, PLR0917 - each argument is a part of the site
-    cloud: Cloud,
-    site: Site,
-    directory: Path,
-    templates: Path,
-    secret: Mapping[str, str],
-    machine: Machine | None = None,
-    passwords: Mapping[str, str] | None = None,
-) -> Rendered:
+    cloud: Cloud, site: Site, directory: Path, templates: Path, secret: Mapping[str, str],
+    machine: Machine | None = None, passwords: Mapping[str, str] | None = None,
+) -> Rendered:  # fmt: skip
     """Return the settings and configuration files of one site.
 
     Args:
@@ -191,8 +186,7 @@ def render(  # noqa: PLR0913, PLR0917 - each argument is a part of the site
         realm=realms.assign(each.name for each in cloud.computes_of(control.name)).get(site.name, realms.OWN),
     )
     if site.runs_guests and machine is not None:
-        data_plane = {"network": site.data_plane, "datapath": machine.datapath, "two_zones": machine.two_zones, **_outside(cloud, site)}
-        settings = replace(settings, hypervisor=machine.hypervisor, **data_plane)
+        settings = _with_guests(settings, cloud, site, machine)
     services = services_of(cloud, site)
     files: dict[str, str] = {}
     for service in services:
@@ -201,6 +195,12 @@ def render(  # noqa: PLR0913, PLR0917 - each argument is a part of the site
         rendered = service.configuration(settings)
         files |= {name: f"{text}\n{more}" if more and not name.endswith(".yaml") else text for name, text in rendered.items()}
     return Rendered(settings, services, files)
+
+
+def _with_guests(settings: Settings, cloud: Cloud, site: Site, machine: Machine) -> Settings:
+    """Return the settings of a site that runs real guests."""
+    data_plane = {"network": site.data_plane, "datapath": machine.datapath, "two_zones": machine.two_zones, **_outside(cloud, site)}
+    return replace(settings, hypervisor=machine.hypervisor, **data_plane)
 
 
 def _of_cloud(cloud: Cloud) -> dict[str, Any]:

@@ -61,12 +61,11 @@ def _young(admin: Any) -> frozenset[str]:
     from nova.db.api import api, models
     from oslo_utils import timeutils
 
-    @api.context_manager.reader  # type: ignore[untyped-decorator]  # has no types
     def read(context: Any) -> list[Any]:
         since = timeutils.utcnow() - timedelta(seconds=YOUNG_S)
         return list(context.session.query(models.InstanceMapping.instance_uuid).filter(models.InstanceMapping.created_at >= since))
 
-    return frozenset(uuid for (uuid,) in read(admin))
+    return frozenset(uuid for (uuid,) in api.context_manager.reader(read)(admin))
 
 
 def _end_builds(admin: Any, cells: list[Any], later: frozenset[str]) -> None:
