@@ -20,6 +20,11 @@ class Groups:
         self._here = here
         self._owners = dict(owners)
 
+    @property
+    def shares(self) -> bool:
+        """True if this site shares a database with others."""
+        return self._here in self._owners
+
     def publisher(self, site: str) -> str:
         """Return the site that publishes the identity data of a site: the owner of its database, or the site itself."""
         return self._owners.get(site, site)

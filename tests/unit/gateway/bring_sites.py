@@ -21,6 +21,7 @@ from atoll.gateway.bring.chunks import ChunkServer
 from atoll.gateway.bring.holders import Holders
 from atoll.gateway.bring.ledger import Ledger
 from atoll.gateway.copies.conflicts import Conflicts
+from atoll.gateway.groups import Groups
 from atoll.gateway.peer import PEER
 from atoll.gateway.request.call import Call, Reply, Unreachable
 
@@ -52,6 +53,8 @@ class Opened:
 
 class Sites:
     """A double of `atoll.gateway.sites.Sites` over plain HTTP."""
+
+    groups = Groups("", {})
 
     def __init__(self, here: str, urls: dict[str, str], session: aiohttp.ClientSession) -> None:
         self.here = here

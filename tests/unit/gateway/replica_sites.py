@@ -18,6 +18,7 @@ from multidict import CIMultiDict
 from atoll.gateway.copies.in_use import InUseCheck
 from atoll.gateway.copies.pending_operation import PendingOperation
 from atoll.gateway.copies.perform import Performer
+from atoll.gateway.groups import Groups
 from atoll.gateway.request.call import GATEWAY, Call, Reply, Unreachable
 from atoll.gateway.request.headers import ACCEPTS
 from atoll.gateway.resolve.routes import Resource
@@ -195,6 +196,8 @@ class StreamedReply:
 
 class Sites:
     """A double of `atoll.gateway.sites.Sites`. A site may be cut off, or its answers may get lost."""
+
+    groups = Groups("", {})
 
     def __init__(self, *names: str) -> None:
         self.here = names[0]

@@ -29,6 +29,7 @@ from atoll.gateway.copies.pending import Pending
 from atoll.gateway.copies.perform import Performer
 from atoll.gateway.copies.replicas import ReplicatedResources
 from atoll.gateway.gateway import Gateway
+from atoll.gateway.groups import Groups
 from atoll.gateway.peer import PEER
 from atoll.gateway.request.call import GATEWAY, Call, Reply, Unreachable
 from atoll.gateway.request.headers import GIVEN_ID
@@ -259,6 +260,8 @@ class Request(dict):
 
 class Sites:
     """The cloud as one gateway sees it, also in place of its mesh."""
+
+    groups = Groups("", {})
 
     def __init__(self, world: World, here: str) -> None:
         self.here = here

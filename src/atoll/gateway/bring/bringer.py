@@ -179,7 +179,10 @@ class Bringer:
                 project = await self._project(client)
                 network = await implied_network.only_network(client, project) if project else None
                 await self._bring_mentions(client, call, [kinds.Mention(network, fields[0])] if network else [], brought)
-            named = [each for each in mentions.mentions(call) if each.field.ahead] if fields else []
+            # A shared Nova finds images at all sites, through the gateway; with a copy here, the next server needs no other site.
+            images = self._sites.groups.shares and call.service == "compute"
+            early = [each for each in mentions.mentions(call) if each.field.ahead or (images and each.field.kind == kinds.IMAGE)]
+            named = early if fields or images else []
             await self._bring_mentions(client, call, await self._lacking(client, named), brought)
         except BaseException:
             await brought.undo()
