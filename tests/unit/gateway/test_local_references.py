@@ -631,7 +631,7 @@ def test_a_site_that_shares_nova_brings_the_image_although_nova_would_find_it_el
         async def bring(_client: Any, _call: Call, mentioned: Any, _brought: Any) -> None:
             wanted.extend(str(each.reference) for each in mentioned)
 
-        bringer._bring_mentions = bring  # type: ignore[method-assign]
+        vars(bringer)["_bring_mentions"] = bring
         lacks(here)
         for owners in ({}, {"here": "here", "rome": "here"}):
             view.groups = Groups("here", owners)
