@@ -90,10 +90,10 @@ class Sites:
     async def own_token(self, _service: str) -> str:
         return "own"
 
-    def everywhere(self) -> list[str]:
+    def everywhere(self, _service: str = "") -> list[str]:
         return ["paris", "lyon"]
 
-    def reachable(self) -> list[str]:
+    def reachable(self, _service: str = "") -> list[str]:
         return ["lyon"]
 
     def near_first(self, sites: list[str]) -> list[str]:

@@ -19,6 +19,7 @@ from atoll.cli.bench_flood import flood
 from atoll.cli.bench_guests import guests
 from atoll.cli.bench_hollow import hollow
 from atoll.cli.bench_runs import measure, print_report, say
+from atoll.cli.bench_shared_boots import shared_boots
 from atoll.cli.bench_stores import stores
 from atoll.cli.bench_trace import trace
 from atoll.cli.bench_traffic import traffic
@@ -114,6 +115,7 @@ command.add_command(churn)
 command.add_command(bus)
 command.add_command(bus_loss)
 command.add_command(stores)
+command.add_command(shared_boots)
 command.add_command(wan)
 command.add_command(density)
 command.add_command(faults)

@@ -1,4 +1,6 @@
-"""The engine of a site's databases, as the cloud's YAML names it: SQLite, an existing server, or a server that the site starts.
+"""The place of a site's databases, as the cloud's YAML names it.
+
+It is SQLite, an existing server, a server that the site starts, or the databases of another site.
 
 A field's `description` completes the sentence "expected …" in error messages.
 """
@@ -35,6 +37,9 @@ PARAMETERS: dict[str, frozenset[str]] = {
 }
 """The parameters that the user may give in a URL, by engine; Atoll sets all others."""
 
+SHAREABLE = "redis"
+"""The engine whose databases several sites can share."""
+
 SOCKETS = {"redis": "socket", "mariadb": "unix_socket", "postgresql": "host"}
 """The URL parameter that names a Unix socket (for PostgreSQL the socket's directory), by engine."""
 
@@ -61,6 +66,7 @@ class Database(BaseModel):
         password_file: absolute path of a file that contains only the password of the user in `url`. Each `atoll up` reads it. Only its
             owner may have access to it.
         start: the engine that the site starts itself, from Debian's packages, with its data in the site's directory.
+        of: the name of another site of this cloud, on Redis, whose databases this site shares; see docs/how-to/share-a-database.md.
     """
 
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
@@ -68,10 +74,13 @@ class Database(BaseModel):
     url: str | None = Field(default=None, description="the URL of a server without a password, such as redis://10.0.0.1:6379")
     password_file: str | None = Field(default=None, pattern="^/", description="the absolute path of a file, such as /etc/redis.password")
     start: Literal["redis", "postgresql", "mariadb"] | None = Field(default=None, description="`redis`, `postgresql` or `mariadb`")
+    of: str | None = Field(default=None, pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$", description="the name of another full site")
 
     @property
     def engine(self) -> str:
-        """The engine: `sqlite`, `redis`, `mariadb` or `postgresql`."""
+        """The engine: `sqlite`, `redis`, `mariadb` or `postgresql`; only a database on Redis can be another site's."""
+        if self.of:
+            return SHAREABLE
         return ENGINES[urlsplit(self.url).scheme] if self.url else self.start or SQLITE
 
     @property
@@ -90,6 +99,9 @@ class Database(BaseModel):
 
     @model_validator(mode="after")
     def _check_one(self) -> Database:
+        if self.of and (self.url or self.start):
+            text = f"the databases are those of {self.of}, with its server and its isolation: expected `of` alone"
+            raise PydanticCustomError("database_invalid", "{text}", {"text": text})
         if self.url and self.start:
             raise PydanticCustomError("database_invalid", "{text}", {"text": "expected either `url` or `start`"})
         if self.password_file and not (self.url and urlsplit(self.url).username):
@@ -113,7 +125,7 @@ def read_database(value: object) -> object:
         if complaint := complaint_of_url(value):
             raise PydanticCustomError("database_invalid", "{text}", {"text": complaint})
         return {"url": value}
-    if not isinstance(value, Mapping) or not {"url", "start"} & value.keys():
+    if not isinstance(value, Mapping) or not {"url", "start", "of"} & value.keys():
         raise PydanticCustomError("database_invalid", "{text}", {"text": f"expected {EXPECTED}"})
     return value
 

@@ -26,6 +26,7 @@ def with_default_hypervisors(cloud: Cloud, *, able: bool, fake: Collection[str])
         if site.compute is not None:
             return site.compute
         can = site.kind == "full" and site.name not in controls and site.services.nova and site.network != "fake"
+        can = can and not cloud.sharing(site.name)
         return "libvirt" if able and alone and can and site.name not in fake else "fake"
 
     sites = tuple(_with(site, choice(site)) for site in cloud.sites)

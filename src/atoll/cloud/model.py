@@ -24,6 +24,7 @@ from atoll.cloud.expansion import expand
 from atoll.cloud.guests import DATA_PLANES, complaints_of_guests
 from atoll.cloud.network import Network, address_of, number_of
 from atoll.cloud.network_services import LISTENING, NETWORKS, complaints_of_network_services, unknown
+from atoll.cloud.shared_databases import complaints_of_shared, sharing
 from atoll.cloud.topology import Topology
 from atoll.cloud.tracing import Tracing
 from atoll.cloud.trust import Homed, Trust, complaint_of_homed
@@ -321,6 +322,10 @@ class Cloud(_Model):
         """Return the compute sites of a full site."""
         return tuple(site for site in self.sites if site.control == name)
 
+    def sharing(self, name: str) -> tuple[Site, ...]:
+        """Return the sites that share a database with a full site, the owner first; empty if it shares with no other."""
+        return sharing(self.sites, name)
+
     @cached_property
     def network(self) -> Network | None:
         """The expanded topology; `None` if the cloud has no topology."""
@@ -386,6 +391,8 @@ class Cloud(_Model):
             raise _site_error(index, "network_services", text)
         for index, text in complaints_of_databases(self.name, self.sites, emulated=self.topology is not None):
             raise _site_error(index, "database", text)
+        for index, field, text in complaints_of_shared(self.sites, self.trust, self.homed):
+            raise _site_error(index, field, text)
         return self
 
     @model_validator(mode="after")

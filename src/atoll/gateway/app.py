@@ -40,10 +40,13 @@ from atoll.gateway.options import CONTROL_SOCKET, Options
 from atoll.gateway.overlays import LaunchImages, OverlayBases
 from atoll.gateway.request.body import whole
 from atoll.gateway.request.requester import Requesters
+from atoll.gateway.shared_database import SharedDatabase
 from atoll.gateway.sites import Sites
 from atoll.identifiers import gateway_user
 from atoll.identity.rules import rules as identity_rules
-from atoll.identity.synchroniser import IdentitySettings, IdentitySynchroniser
+from atoll.identity.shared import LOOK_S as SHARED_LOOK_S
+from atoll.identity.shared import IdentityTables, SharedIdentity
+from atoll.identity.synchroniser import LOOK_S, IdentitySettings, IdentitySynchroniser
 from atoll.identity.tables import PREFIX, encode
 from atoll.identity.token_keys import TokenKeys
 from atoll.identity.trust import TrustPolicy
@@ -86,8 +89,15 @@ class GatewayApp:
         authority = Authority(document, policy)
         trust = MemberTrust(authority.limited, authority.speaks_for)
         local = (*options.local_users, *options.local_endpoints)
-        settings = IdentitySettings(options.identity_database, options.sockets, local, policy, founder=founder)
-        self._identity = IdentitySynchroniser(settings, document)
+        look_s = SHARED_LOOK_S if options.site in options.groups else LOOK_S
+        settings = IdentitySettings(options.identity_database, options.sockets, local, policy, founder=founder, look_s=look_s)
+        owner = options.groups.get(options.site, "")
+        self._database = SharedDatabase(options) if owner else None
+        self._identity: IdentityTables
+        if owner and owner != options.site:
+            self._identity = SharedIdentity(options.identity_database, options.sockets)
+        else:
+            self._identity = IdentitySynchroniser(settings, document)
         state = IdentityState(document, self._identity)
         self._sites = Sites(options, self.mesh, state.digest)
         self._freshness = Freshness(self._sites, document, self._identity, state)
@@ -129,6 +139,7 @@ class GatewayApp:
             unreachable=UnreachableServers(self._servers, Requesters(self._sites), self._sites, all_projects=trusted),
             replicas=replicas,
             on_reply=self._keeper.note,
+            database=self._database,
         )
 
     async def start(self, public: socket.socket, peer: socket.socket) -> None:
@@ -155,6 +166,8 @@ class GatewayApp:
             self._handoffs,
         ):
             self._begin(part.run())
+        if self._database is not None:
+            self._begin(self._database.run())
         await self._server.start(public, peer)
         await self._control.start()
 

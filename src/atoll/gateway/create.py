@@ -109,7 +109,8 @@ class Creations:
         """
         if resource.key == "rbac_policies" and plan is None:
             return await self._local.bringer.policies.site_for(made.call)
-        return made.site
+        # This site's Nova builds on the hosts of the sites that share it: the request still names the zone.
+        return self._sites.here if made.site and self._sites.groups.is_shared(made.site, made.call.service) else made.site
 
     def _ambiguous(self, made: Creation, plan: Plan | None) -> Reply | None:
         """Return 409 if a name in the request means different resources at the site of the creation and at this site; else `None`."""
@@ -125,7 +126,7 @@ class Creations:
         if reply.status == 404 and (known is None or any(parent.resource.moves for parent in made.parents)):
             asked = known or home
             for parent in made.parents:
-                elsewhere = [site for site in self._sites.everywhere() if site != asked]
+                elsewhere = [site for site in self._sites.everywhere(made.call.service) if site != asked]
                 found = await search(self._sites, made.call.look(parent.path), elsewhere)
                 if found.reply is not None and found.holds:
                     return await self.at(found.reply.site, made.call, resource)
@@ -135,7 +136,7 @@ class Creations:
 
     async def _part(self, made: Creation, resource: Resource, home: str, creator: Creator) -> Reply:
         """Create a part of a resource that has copies, such as a subnet of a network, at every site that holds a copy."""
-        everywhere = self._sites.everywhere()
+        everywhere = self._sites.everywhere(made.call.service)
         found = await asyncio.gather(*(holders(self._sites, made.call.look(parent.path), everywhere) for parent in made.parents))
         missing = sorted({site for _, silent in found for site in silent})
         # By site: the indexes of the new resources whose parent the site holds.

@@ -27,6 +27,7 @@ from atoll.gateway.request.context import Request
 from atoll.gateway.resolve.locate import Locations
 from atoll.gateway.resolve.recognise import Recogniser
 from atoll.gateway.resolve.routes import Operation
+from atoll.gateway.shared_database import SharedDatabase
 from atoll.gateway.sites import Sites
 from atoll.mesh.node import Mesh
 
@@ -43,6 +44,7 @@ class Collaborators:
         clashes: keeps names unique in the cloud.
         unreachable: the last known state of servers at sites that do not answer.
         replicas: see `MakeReplicas`.
+        database: the database that the site shares with others; `None` if it shares none.
         on_reply: called with each request that involved more than this site's own services, and with its answer.
     """
 
@@ -51,6 +53,7 @@ class Collaborators:
     unreachable: UnreachableServers
     replicas: MakeReplicas
     on_reply: Callable[[Call, Reply], None]
+    database: SharedDatabase | None = None
 
 
 class Gateway:
@@ -72,7 +75,7 @@ class Gateway:
         self.sites = sites
         self.locations = Locations()
         self._recogniser = Recogniser(sites, mesh)
-        self.local = LocalServices(sites, collaborators.bringer)
+        self.local = LocalServices(sites, collaborators.bringer, collaborators.database)
         self._creations = Creations(sites, self.locations, self.local, clashes)
         self._items = Items(sites, self.locations, self.local, clashes, unreachable)
         self._lists = Lists(sites, self.locations.learn, unreachable)

@@ -16,6 +16,7 @@ from atoll.gateway.bring.undo import BroughtResources
 from atoll.gateway.copies.in_use import InUseCheck
 from atoll.gateway.request.call import Call, Reply
 from atoll.gateway.request.headers import ACCEPTS, MOVED
+from atoll.gateway.shared_database import SharedDatabase
 from atoll.gateway.sites import Sites, StreamedReply
 
 Answer = Reply | StreamedReply
@@ -34,6 +35,7 @@ class LocalServices:
     Args:
         sites: sends requests to the sites of the cloud.
         bringer: brings to this site the resources that a request refers to.
+        database: the database that this site shares with others; `None` if it shares none.
 
     Attributes:
         moved: returns the site to which a server was handed off from here; `None` if it was not.
@@ -41,7 +43,8 @@ class LocalServices:
 
     moved: Callable[[str], str | None]
 
-    def __init__(self, sites: Sites, bringer: Bringer) -> None:
+    def __init__(self, sites: Sites, bringer: Bringer, database: SharedDatabase | None = None) -> None:
+        self._database = database
         self.moved = lambda _server: None
         self.bringer = bringer
         self._sites = sites
@@ -61,7 +64,13 @@ class LocalServices:
         Raises:
             Unreachable: the service does not answer.
         """
+        if self._database is not None and (refused := self._database.refusal(call)) is not None:
+            return refused
         answer = await self._answered(call)
+        if self._database is not None and (refused := await self._database.explain(call, answer.status)) is not None:
+            if isinstance(answer, StreamedReply):
+                answer.close()
+            return refused
         if answer.status == 404 and call.service == "compute" and (server := _SERVER.match(call.path)) is not None:
             site = self.moved(server[1])
             if site is not None:

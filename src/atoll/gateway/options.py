@@ -48,6 +48,7 @@ class Options:
         lists: `partial` or `strict`: whether a list that lacks a site is answered or refused, unless the client chooses.
         discovery: the access networks of sites by prefix, `serves`, and the role that may ask about any device, `role`.
         announce: the interface or network at which this gateway is announced by DNS-SD; empty for none.
+        groups: the site that owns the database, for each site of the cloud that shares one with others.
         durable: whether acknowledged changes survive a loss of power.
         trace: the options for recording requests (`atoll.trace.process.start`); empty to record none.
     """
@@ -75,6 +76,7 @@ class Options:
     lists: str = "partial"
     discovery: Mapping[str, Any] = field(default_factory=dict)
     announce: str = ""
+    groups: Mapping[str, str] = field(default_factory=dict)
     durable: bool = True
     trace: Mapping[str, Any] = field(default_factory=dict)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 
@@ -17,6 +17,7 @@ from atoll.gateway import tracing
 from atoll.gateway.account_token import AccountToken
 from atoll.gateway.connections import READS, PeerConnections, session
 from atoll.gateway.door.limits import CLIENT_LIMITS, BusyError, Limits, Turns
+from atoll.gateway.groups import Groups
 from atoll.gateway.options import Options
 from atoll.gateway.request.body import Upload
 from atoll.gateway.request.call import Call, Reply, Unreachable
@@ -170,6 +171,7 @@ class Sites:
         self, options: Options, mesh: Mesh, identity_digest: Callable[[], str] = lambda: "", limits: Limits = CLIENT_LIMITS
     ) -> None:
         self.here = options.site
+        self.groups = Groups(options.site, options.groups)
         self._services = options.services
         self._tls_directory = options.tls
         self._mesh = mesh
@@ -200,17 +202,27 @@ class Sites:
         """Register a function that is called after each request by which one of this site's services has changed a resource."""
         self._write_listeners.append(listener)
 
-    def others(self) -> list[str]:
-        """Return all other members of the cloud, reachable or not."""
-        return sorted(name for name, member in self._mesh.members().items() if name != self.here and member.state not in _FORMER)
+    def others(self, service: str = "") -> list[str]:
+        """Return all other members of the cloud, reachable or not.
 
-    def everywhere(self) -> list[str]:
-        """Return all members of the cloud, this site first."""
-        return [self.here, *self.others()]
+        Args:
+            service: leave out the sites that have the same resources of this service as another site in the list, or as this site.
+        """
+        names = sorted(name for name, member in self._mesh.members().items() if name != self.here and member.state not in _FORMER)
+        return self.groups.other_holders(names, service, self._mesh.reachable())
 
-    def reachable(self) -> list[str]:
-        """Return the other sites that can be reached, the nearest first."""
-        return self._mesh.reachable()
+    def everywhere(self, service: str = "") -> list[str]:
+        """Return all members of the cloud, this site first; see `others`."""
+        return [self.here, *self.others(service)]
+
+    def reachable(self, service: str = "") -> list[str]:
+        """Return the other sites that can be reached, the nearest first; see `others`."""
+        near = self._mesh.reachable()
+        return self.groups.other_holders(near, service, near)
+
+    def holders(self, sites: Iterable[str], service: str) -> list[str]:
+        """Return the sites that answer for the given ones, each once: of several that share a database, one answers for all."""
+        return self.groups.holders(sites, service, self._mesh.reachable())
 
     def near_first(self, sites: list[str]) -> list[str]:
         """Return sites in the order of their round trips, this site first; an unknown round trip is taken as 0 ms."""

@@ -88,6 +88,7 @@ class IdentitySettings:
         local: the ids of the site's own service accounts and endpoints, which are not replicated.
         policy: the sites whose entries are accepted, by the cloud's YAML.
         founder: True for a site that the cloud was created with. Any other site waits for the document before it publishes its own data.
+        look_s: seconds after which the outbox is read even without a poke; other sites that share the database can't poke.
     """
 
     database: str = field(repr=False)
@@ -95,6 +96,7 @@ class IdentitySettings:
     local: Collection[str]
     policy: TrustPolicy
     founder: bool
+    look_s: float = LOOK_S
 
 
 class IdentitySynchroniser:
@@ -111,6 +113,7 @@ class IdentitySynchroniser:
         self._document = document
         self._sockets = settings.sockets
         self._founder = settings.founder
+        self._look_s = settings.look_s
         self._poker = pokes.Poker()
         self._poked = pokes.receiver(settings.sockets / pokes.COMMITTED)
         self._wake = asyncio.Event()
@@ -138,7 +141,7 @@ class IdentitySynchroniser:
                     await self._await_database()
                     continue
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK_S):
+                    async with asyncio.timeout(self._look_s):
                         await self._wake.wait()
                 self._wake.clear()
         finally:

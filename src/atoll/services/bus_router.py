@@ -1,7 +1,8 @@
-"""A Zenoh router that connects a site's compute sites to its message bus.
+"""A Zenoh router that connects a site's message bus to its compute sites, and to the buses of sites that share its database.
 
 The router admits only the compute sites on the site's list. On the bus, a compute site may only do what nova-compute does: serve its own
-topics, and call the conductor.
+topics, and call the conductor. Sites that share a database have one bus: each router connects to those of the sites before it in the list,
+and trusts them with the whole bus, as it trusts the processes of its own site.
 """
 
 from __future__ import annotations
@@ -31,7 +32,15 @@ def configuration(_settings: Settings) -> dict[str, str]:
 def clients(settings: Settings) -> tuple[Client, ...]:
     """Return the access list of the router, by the present list of compute sites."""
     listed = compute_sites.admitted(compute_sites.load(settings.directory / compute_sites.FILE))
-    return tuple(Client(site.common_name, Limits(settings.site, site.realm, site.name, SERVES, CALLS)) for site in listed)
+    sharing = tuple(Client(name) for name in settings.sharing if name != settings.site)
+    return sharing + tuple(Client(site.common_name, Limits(settings.site, site.realm, site.name, SERVES, CALLS)) for site in listed)
+
+
+def earlier(settings: Settings) -> list[str]:
+    """Return the endpoints of the routers to connect to: those of the sites before this one that share its database."""
+    names = list(settings.sharing)
+    before = names[: names.index(settings.site)] if names else []
+    return [f"tls/{settings.sharing[name]}" for name in before]
 
 
 def run(child: Child) -> None:
@@ -46,7 +55,7 @@ def run(child: Child) -> None:
     more = True
     while more:
         listed = clients(settings)
-        with router([endpoint], socket_dir=settings.sockets, tls=Tls(ca, certificate, key), clients=listed):
+        with router([endpoint], earlier(settings), socket_dir=settings.sockets, tls=Tls(ca, certificate, key), clients=listed):
             child.ready()
             while more and clients(settings) == listed:
                 more = child.wait_for(poked.fileno(), LOOK_EVERY_S)

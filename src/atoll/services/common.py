@@ -82,7 +82,9 @@ def bus(settings: Settings) -> Sections:
 
 
 def _within_site(settings: Settings) -> dict[str, str | int | bool]:
-    return {"socket_dir": str(settings.sockets), "default_retries": RETURN_S}
+    here: dict[str, str | int | bool] = {"socket_dir": str(settings.sockets), "default_retries": RETURN_S}
+    # On a bus of several sites, the conductor and the scheduler of this site answer, as long as they run.
+    return here | {"selection": "nearest"} if settings.sharing else here
 
 
 def _through_router(settings: Settings) -> dict[str, str | int | bool]:

@@ -57,6 +57,11 @@ class Settings:
         realm: for a compute site, its number on the bus of its control site (`atoll.bus.realms`).
         engine: the engine of the services' databases: `sqlite`, `redis`, `mariadb` or `postgresql`; see `database`.
         server: the URL of the server of that engine, with its password; empty for SQLite, and for a server that the site starts.
+        shares: the site whose databases this site shares; empty if its databases are its own. `server` is then that site's.
+        sharing: the sites that share the databases, the owner first, each with the address of its bus's router; empty if no two do.
+        groups: the site that owns the databases, for each site of the cloud that shares them with others.
+        database_users: the users of the other sites at the Redis that this site starts for them, each with the SHA-256 of its password.
+        database_port: the TLS port of that Redis, 0 for none.
         durability: `full` or `relaxed`: whether acknowledged changes survive a loss of power, or only the death of a process.
         traffic: `reduced`, or `stock`: without the patches that reduce control traffic (`Patch.traffic`).
         cloudlet_cache_gib: largest size in GiB of the cache of bases and launch images.
@@ -90,6 +95,11 @@ class Settings:
     realm: int = 0
     engine: str = database_urls.SQLITE
     server: str = field(default="", repr=False)
+    shares: str = ""
+    sharing: Mapping[str, str] = field(default_factory=dict)
+    groups: Mapping[str, str] = field(default_factory=dict)
+    database_users: Mapping[str, str] = field(default_factory=dict)
+    database_port: int = 0
     durability: str = "full"
     traffic: str = "reduced"
     cloudlet_cache_gib: int = 20
@@ -169,12 +179,24 @@ class Settings:
         return self.traffic == "reduced"
 
     def engine_of(self, name: str) -> str:
-        """Return the engine of the site's database `name`; the load balancer's is always SQLite."""
-        return database_urls.SQLITE if name == "octavia" else self.engine
+        """Return the engine of the site's database `name`; the load balancer's is always SQLite, and so is a sharing site's own Glance."""
+        own = name == "octavia" or (self.shares and name == database_urls.GLANCE)
+        return database_urls.SQLITE if own else self.engine
+
+    @property
+    def owner(self) -> database_urls.DatabaseOwner:
+        """The site that the databases and the accounts of the services belong to: this site, or the one whose databases it shares."""
+        return database_urls.DatabaseOwner(self.cloud, self.shares or self.site)
+
+    def is_shared(self, name: str) -> bool:
+        """Return whether other sites use the database `name` too."""
+        return bool(self.sharing) and name not in {"octavia", database_urls.GLANCE}
 
     @property
     def place(self) -> str:
-        """Name of the place of the site's databases: the engine, with the address of an existing server."""
+        """Name of the place of the site's databases: the engine, with the address of an existing server, or the site that has them."""
+        if self.shares:
+            return f"of@{self.shares}"
         return f"{self.engine}@{quote(address(self.server), safe=':')}" if self.server else self.engine
 
     @property
@@ -184,7 +206,9 @@ class Settings:
 
     def database_file(self, name: str) -> Path:
         """Return the file of the site's database `name`: the database itself with SQLite, the site's replica of it with Redis."""
-        return (self.replicas if self.engine_of(name) == database_urls.REDIS else self.data) / f"{name}.db"
+        if self.engine_of(name) != database_urls.REDIS:
+            return self.data / f"{name}.db"
+        return self.replicas / f"{self.owner.log_name(name) if self.is_shared(name) else name}.db"
 
     @property
     def database_server(self) -> str:
@@ -196,10 +220,12 @@ class Settings:
         engine, file = self.engine_of(name), self.database_file(name)
         if engine == database_urls.SQLITE:
             return f"sqlite:///{file}?plugin=atoll" + ("" if self.durable else f"&durability={self.durability}")
-        owner = database_urls.DatabaseOwner(self.cloud, self.site)
+        if self.is_shared(name):
+            url = database_urls.of_shared_store(self.database_server, file.parent, self.owner, name, self.site)
+            return url + ("" if self.durable else f"&durability={self.durability}")
         if engine == database_urls.REDIS:
-            return database_urls.of_store(self.database_server, file, owner, name, durable=self.durable)
-        return database_urls.of_server(self.database_server, owner.database_name(name, engine))
+            return database_urls.of_store(self.database_server, file, self.owner, name, durable=self.durable)
+        return database_urls.of_server(self.database_server, self.owner.database_name(name, engine))
 
     def save(self) -> None:
         """Write the settings to `directory` atomically, readable by their owner alone."""

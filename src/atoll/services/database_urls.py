@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import quote, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 SQLITE = "sqlite"
 REDIS = "redis"
@@ -94,3 +94,59 @@ def of_store(server: str, replica: Path, owner: DatabaseOwner, name: str, *, dur
     scheme = "sqlite+rediss" if parts.scheme.startswith("rediss") else "sqlite+redis"
     query = "&".join(filter(None, (parts.query, urlencode(own))))
     return urlunsplit(parts._replace(scheme=scheme, path=parts.path if parts.path.strip("/") else "/0", query=query))
+
+
+GLANCE = "glance"
+"""The database that sites do not share: the data of an image are files of one site."""
+
+SHARED_TIMEOUT_S = 10
+"""Seconds for which a commit to a shared database is sent again before it fails, unless the server's URL says otherwise."""
+
+
+def of_shared_store(server: str, replicas: Path, owner: DatabaseOwner, name: str, site: str) -> str:
+    """Return the URL, for one site, of a database on Redis that several sites share.
+
+    The URLs of a site's databases differ only in their paths, so that Nova can make one from another (`cell_template`).
+
+    Args:
+        server: the URL of Redis.
+        replicas: the directory of the site's replicas.
+        owner: the site whose databases they are.
+        name: the name of the database.
+        site: the site that uses the URL.
+    """
+    parts = urlsplit(server)
+    own = {"replicas": str(replicas), "cloud": owner.cloud, "site": site}
+    said = dict(parse_qsl(parts.query))
+    if "timeout" not in said:
+        own["timeout"] = str(SHARED_TIMEOUT_S)
+    scheme = "sqlite+rediss" if parts.scheme.startswith("rediss") else "sqlite+redis"
+    query = "&".join(filter(None, (parts.query, urlencode(own))))
+    account, at, place = parts.netloc.rpartition("@")
+    port = parts.port or (SENTINEL_PORT if "service" in said else REDIS_PORT)  # Nova's templates need it
+    netloc = f"{account}{at}{place if parts.port else f'{place}:{port}'}"
+    return urlunsplit(
+        parts._replace(scheme=scheme, netloc=netloc, path=f"/{parts.path.strip('/') or '0'}/{owner.log_name(name)}", query=query)
+    )
+
+
+REDIS_PORT = 6379
+SENTINEL_PORT = 26379
+
+
+def cell_template(url: str) -> str:
+    """Return the template of a shared database's URL for Nova's table of cells, which all sites read.
+
+    Each site's Nova fills it in with the parts of its own option `[database] connection`: scheme, account, address and query. The query
+    names the directory of the site's own replicas. `CellMapping.format_db_url` in nova/objects/cell_mapping.py has the rules.
+
+    Args:
+        url: the URL of the cell's database for any of the sites (`of_shared_store`).
+    """
+    parts = urlsplit(url)
+    account = "" if parts.username is None else "{username}@" if parts.password is None else "{username}:{password}@"
+    return f"{{scheme}}://{account}{{hostname}}:{{port}}{parts.path}?{{query}}"
+
+
+BUS_TEMPLATE = "{scheme}:///{path}"
+"""The template of the bus's URL in the same table: each site's processes enter the bus at the sockets of their own site."""

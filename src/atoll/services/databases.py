@@ -39,6 +39,9 @@ def prepare(settings: Settings, service: str, names: Iterable[str], make: Make) 
     if engine == SQLITE:
         database_files.copy_templates(settings, service, names)
         return
+    if settings.shares:
+        _share(settings, names)
+        return
     if engine == REDIS:
         make_directory(settings.database_file(names[0]).parent)  # a replica may be deleted, its directory too
     directory = places.marks(settings)
@@ -63,6 +66,26 @@ def prepare(settings: Settings, service: str, names: Iterable[str], make: Make) 
     for name in missing:
         _mark(directory / name, settings)
         (directory / f"{name}{places.BEGUN}").unlink()
+
+
+def _share(settings: Settings, names: Iterable[str]) -> None:
+    """Use the databases of another site, which alone makes them: a log begins with its whole schema, in one step.
+
+    The marks say only that the site has used the databases. They are not its own, and are never removed with it.
+
+    Raises:
+        SystemExit: Redis does not answer and the site has no replica yet, or the other site has not made a database.
+    """
+    make_directory(settings.replicas)
+    make_directory(places.marks(settings))
+    for name in names:
+        try:
+            if not settings.database_file(name).exists() and not database_servers.has(settings, name):
+                message = f"{settings.shares} has not made its database {name}, which {settings.site} shares"
+                raise SystemExit(f"{message}: start {settings.shares} first")
+        except database_servers.ServerError as error:
+            raise SystemExit(str(error)) from None
+        _mark(places.marks(settings) / name, settings)
 
 
 def _check_file(settings: Settings, names: Iterable[str]) -> None:

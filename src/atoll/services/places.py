@@ -36,6 +36,8 @@ def described(settings: Settings) -> str:
     """Return the place as text: `sqlite`, `a mariadb of its own`, or `mariadb at 10.0.0.1:3306`."""
     if settings.engine == SQLITE:
         return SQLITE
+    if settings.shares:
+        return f"the databases of {settings.shares}"
     return f"{settings.engine} at {address(settings.server)}" if settings.server else f"a {settings.engine} of its own"
 
 

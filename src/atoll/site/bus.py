@@ -16,8 +16,8 @@ _SOCKET_NAME_BYTES = len("/0123456789abcdef.sock")
 
 
 def has_router(cloud: Cloud, site: Site) -> bool:
-    """Return whether the site runs a router, through which its compute sites reach its bus."""
-    return site.kind == "full" and site.bus == "zenoh" and bool(cloud.computes_of(site.name))
+    """Return whether the site runs a router, through which its compute sites, or the sites that share its database, reach its bus."""
+    return site.kind == "full" and site.bus == "zenoh" and bool(cloud.computes_of(site.name) or cloud.sharing(site.name))
 
 
 def transport_url(cloud: Cloud, site: Site) -> str:
@@ -31,7 +31,8 @@ def transport_url(cloud: Cloud, site: Site) -> str:
         return _rabbit_url(control.rabbit)
     # All processes of a full site run on its machine, and find one another by their sockets.
     address = f"{control.host}:{control.ports['bus']}" if site.kind == "compute" else ""
-    return f"zenoh://{address}/{control.name}"
+    # Sites that share a database are on one bus, which has the name of the owner.
+    return f"zenoh://{address}/{control.database.of or control.name}"
 
 
 def _rabbit_url(rabbit: Rabbit) -> str:

@@ -36,11 +36,13 @@ from atoll.services import (
     Settings,
     ini,
 )
+from atoll.services.database_urls import REDIS
 from atoll.services.neutron import network_services
 from atoll.site.bus import has_router, transport_url
 from atoll.site.databases import database_of
 from atoll.site.gateway import ANNOUNCER, GATEWAY
 from atoll.site.machine import Machine
+from atoll.site.shared_databases import shared_of
 from atoll.site.state import State
 
 SECRETS = ("admin", "nova", "neutron", "glance", "placement", "gateway", "metadata", "database")
@@ -147,8 +149,9 @@ def _unreadable(path: Path, what: str) -> AtollError:
 
 
 def render(  # noqa: PLR0913, PLR0917 - each argument is a part of the site
-    cloud: Cloud, site: Site, directory: Path, templates: Path, secret: Mapping[str, str], machine: Machine | None = None
-) -> Rendered:
+    cloud: Cloud, site: Site, directory: Path, templates: Path, secret: Mapping[str, str],
+    machine: Machine | None = None, passwords: Mapping[str, str] | None = None,
+) -> Rendered:  # fmt: skip
     """Return the settings and configuration files of one site.
 
     Args:
@@ -158,6 +161,7 @@ def render(  # noqa: PLR0913, PLR0917 - each argument is a part of the site
         templates: directory of the template databases for this version of the code.
         secret: secrets by name (see `SECRETS`); for a compute site, those of its control site.
         machine: abilities of this machine for guests; `None` without guests.
+        passwords: the password of each site's own user at the server of a shared database, by site.
 
     Raises:
         AtollError: `cloud.invalid`: as for `transport_url`.
@@ -175,7 +179,7 @@ def render(  # noqa: PLR0913, PLR0917 - each argument is a part of the site
         control=site.control or "",
         address=site.host,
         network_services=site.network_services,
-        **database_of(site),
+        **(database_of(site) | shared_of(cloud, site, directory, passwords or {})),
         durability=control.durability,
         traffic=control.traffic,
         cloudlet_cache_gib=site.cloudlet_cache_gib,
@@ -184,8 +188,7 @@ def render(  # noqa: PLR0913, PLR0917 - each argument is a part of the site
         realm=realms.assign(each.name for each in cloud.computes_of(control.name)).get(site.name, realms.OWN),
     )
     if site.runs_guests and machine is not None:
-        data_plane = {"network": site.data_plane, "datapath": machine.datapath, "two_zones": machine.two_zones, **_outside(cloud, site)}
-        settings = replace(settings, hypervisor=machine.hypervisor, **data_plane)
+        settings = _with_guests(settings, cloud, site, machine)
     services = services_of(cloud, site)
     files: dict[str, str] = {}
     for service in services:
@@ -196,12 +199,19 @@ def render(  # noqa: PLR0913, PLR0917 - each argument is a part of the site
     return Rendered(settings, services, files)
 
 
+def _with_guests(settings: Settings, cloud: Cloud, site: Site, machine: Machine) -> Settings:
+    """Return the settings of a site that runs real guests."""
+    data_plane = {"network": site.data_plane, "datapath": machine.datapath, "two_zones": machine.two_zones, **_outside(cloud, site)}
+    return replace(settings, hypervisor=machine.hypervisor, **data_plane)
+
+
 def _of_cloud(cloud: Cloud) -> dict[str, Any]:
     """Return the settings that all sites of a cloud share."""
     return {
         "cloud": cloud.name,
         "trust": {name: level for name, level in cloud.trust.items() if level != "full"},
         "homed": {each.key: list(each.sites) for each in cloud.homed},
+        "groups": {site.name: group[0].name for site in cloud.full_sites if (group := cloud.sharing(site.name))},
         "lists": cloud.lists,
         "discovery": cloud.discovery.options,
         "trace": cloud.trace.options,
@@ -310,6 +320,9 @@ def _process(  # noqa: PLR0913, PLR0917 - each argument is a part of the process
     settings = site.settings
     traced = bool(settings.trace) and service in TRACED
     needs = [name for need in service.needs if (name := f"{settings.control or site.name}/{need}") in planned]
+    if settings.shares:
+        # The owner alone makes the schemas; each service then prepares the shared database at one site after the other.
+        needs += [name for need in (service.name, *DATABASE_SERVERS) if (name := f"{settings.shares}/{need}") in planned]
     if service.name in missing:
         needs.append(f"template/{service.name}")
     return Process(
@@ -347,6 +360,8 @@ def _digest(site: Rendered, service: Service, code: str) -> str:
         settings.engine,
         settings.server,
         settings.traffic,
+        *([dict(settings.database_users), settings.database_port] if service.name == REDIS and settings.database_users else []),
+        *([dict(settings.sharing)] if settings.sharing and (service is ROUTER or service.name == CATALOGUED) else []),
         *([dict(settings.trace)] if service in TRACED or service is GATEWAY else []),
     ]
     if service in (COMPUTE, GATEWAY, ROUTER):
@@ -369,4 +384,11 @@ def render_sites(state: State, cloud: Cloud, templates: Path, machine: Machine |
     for site in sorted(cloud.full_sites, key=lambda each: not state.site(each.name).exists()):
         admin = next((known["admin"] for known in secrets.values()), None)
         secrets[site.name] = load_secrets(state.site(site.name), admin)
-    return [render(cloud, site, state.site(site.name), templates, secrets[site.control or site.name], machine) for site in cloud.sites]
+    passwords = {name: each["database"] for name, each in secrets.items()}
+    for site in cloud.full_sites:
+        if site.database.of:  # one Keystone has one account of each service
+            secrets[site.name] = secrets[site.database.of] | {"database": passwords[site.name]}
+    return [
+        render(cloud, site, state.site(site.name), templates, secrets[site.control or site.name], machine, passwords)
+        for site in cloud.sites
+    ]

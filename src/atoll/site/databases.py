@@ -38,6 +38,8 @@ def described(site: Site) -> str:
     database = site.database
     if database.engine == SQLITE:
         return SQLITE
+    if database.of:
+        return f"{database.engine} of {database.of}"
     place = f" at {address(database.url)}" if database.url else ""
     return f"{database.engine}{place}"
 
@@ -71,6 +73,9 @@ def check_unchanged(cloud: Cloud | None, state: State, sites: Iterable[Settings]
             known = used(cloud, Settings.load(state.site(settings.site)))
             if known.place != settings.place and places.has_data(known):
                 route = f"{settings.site} has its data in {places.described(known)}, not in {places.described(settings)}"
+                if settings.shares or known.shares:
+                    message = f"{route}: expected its `database` as it was, because the data can't be moved"
+                    raise AtollError("cloud.invalid", message, f"put the field back, or `atoll site remove {settings.site}` first")
                 command = f"`atoll database move {settings.site} {argument_of(settings)}`"
                 message = f"{route}: expected its `database` as it was; {command} moves the data"
                 raise AtollError("cloud.invalid", message, f"`atoll site stop {settings.site}` first, or put the field back")
@@ -79,7 +84,9 @@ def check_unchanged(cloud: Cloud | None, state: State, sites: Iterable[Settings]
 def used(cloud: Cloud | None, known: Settings) -> Settings:
     """Return the settings of a site with the place that the cloud as last applied names; without a password."""
     site = next((each for each in cloud.sites if each.name == known.site), None) if cloud else None
-    return replace(known, engine=site.database.engine, server=site.database.url or "") if site else known
+    if site is None:
+        return known
+    return replace(known, engine=site.database.engine, server=site.database.url or "", shares=site.database.of or "")
 
 
 def argument_of(settings: Settings) -> str:
@@ -96,11 +103,29 @@ def check_servers(sites: Iterable[Settings]) -> None:
         AtollError: `database.unavailable`: a server does not answer, or refuses.
     """
     for settings in sites:
-        if settings.server:
+        if settings.server and not settings.shares:
             try:
                 database_servers.check(settings)
+                _check_logs(settings)
             except database_servers.ServerError as error:
                 raise AtollError("database.unavailable", f"the databases of {settings.site}: {error}") from None
+
+
+def _check_logs(settings: Settings) -> None:
+    """Refuse a server that has logs of these names which the site has not made; they may be another cloud's.
+
+    Raises:
+        AtollError: `database.unavailable`.
+        ServerError: the server does not answer.
+    """
+    if not settings.sharing:
+        return  # a site that starts alone refuses them when it makes its databases
+    made = places.made(settings)
+    for name in ("keystone", "nova_api"):
+        if name not in made and database_servers.has(settings, name):
+            text = f"{address(settings.server)} has a log of {name} of {settings.cloud} and {settings.site}, which this site has not made"
+            message = f"the databases of {settings.site}: {text}"
+            raise AtollError("database.unavailable", message, "remove it there, or give cloud or site another name")
 
 
 def flush_policy(settings: Settings) -> FlushPolicy:
@@ -131,7 +156,7 @@ def remove(settings: Settings) -> str:
 
 def remove_from_server(settings: Settings) -> list[str]:
     """Remove the databases of one place of a site from an existing server, and return those that remain, each with the reason."""
-    if not settings.server:
+    if not settings.server or settings.shares:
         return []
     made = places.made(settings)
     here = [name for name, place in made.items() if place == address(settings.server)]

@@ -1,6 +1,7 @@
-"""Removal of a compute site from its control site before it is destroyed.
+"""Removal of a compute site from its control site, or of a site from the Nova that it shares with others, before it is destroyed.
 
-The site's servers are deleted, then its compute service; with that, Nova removes the host, and Placement its resources.
+The site's servers are deleted, then its services; with that, Nova removes the host, and Placement its resources. A site that shares a
+database also leaves the availability zone of its name, and its endpoints in Keystone.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from atoll.cloud import Site
 from atoll.errors import AtollError
 from atoll.runtime.client import connect
 from atoll.services import Settings
+from atoll.services.keystone.bootstrap import endpoints_of
 from atoll.site.clients import admin_session
 from atoll.site.composition import load_settings
 from atoll.site.sites import applied_cloud
@@ -26,23 +28,31 @@ _POLL_S = 0.2
 
 
 def departing(state: State, names: Sequence[str]) -> dict[str, Settings]:
-    """Return the departing compute sites whose control site stays, with the settings of that control site.
+    """Return the departing sites that another site must remove, with the settings of that site.
+
+    These are compute sites whose control site stays, and sites that share the database of a site that stays.
 
     Args:
         state: the state directory of the cloud.
         names: names of the departing sites; none means all.
 
     Raises:
-        AtollError: `site.needed`: a control site departs, and one of its compute sites stays; `site.not_running`: a control site is down.
+        AtollError: `site.needed`: a control site departs, and one of its compute sites stays, or the owner of a shared database; or
+            `site.not_running`: the site that stays is down.
     """
     found = {}
     for site in _applied_sites(state) if names else ():
         if site.control in names and site.name not in names:
             message = f"{site.control} is the control site of {site.name}, which cannot do without it"
             raise AtollError("site.needed", message, f"`atoll destroy {site.control} {site.name}`")
-        if site.control and site.name in names and site.control not in names:
-            _check_runs(state, site.control, site.name)
-            found[site.name] = load_settings(state.site(site.control))
+        owner = site.database.of
+        if owner in names and site.name not in names:
+            message = f"{owner} has the databases of {site.name}, which can't do without them"
+            raise AtollError("site.needed", message, f"`atoll destroy {owner} {site.name}`")
+        other = site.control or owner
+        if other and site.name in names and other not in names:
+            _check_runs(state, other, site.name, "control site" if site.control else "owner of the databases")
+            found[site.name] = load_settings(state.site(other))
     return found
 
 
@@ -54,20 +64,20 @@ def _applied_sites(state: State) -> tuple[Site, ...]:
     return ()
 
 
-def _check_runs(state: State, control: str, name: str) -> None:
+def _check_runs(state: State, control: str, name: str, role: str) -> None:
     server = connect(state.root)
     ready = {status.name for status in server.status() if status.state == "ready"} if server else set()
     if f"{control}/nova" not in ready and state.site(name).exists():
-        message = f"{control}, the control site of {name}, is not running: expected it up, so that it can remove {name}"
+        message = f"{control}, the {role} of {name}, is not running: expected it up, so that it can remove {name}"
         raise AtollError("site.not_running", message, f"`atoll up`, or `atoll destroy {control} {name}`")
 
 
 def depart(control: Settings, host: str, session: Any = None, sleep: Callable[[float], None] = time.sleep) -> None:
-    """Delete the servers and the compute service of a stopped compute site at its control site.
+    """Delete the servers and the services of a stopped site at its control site, or at the owner of the database that it shares.
 
     Args:
-        control: settings of the control site, which runs.
-        host: name of the compute site.
+        control: settings of the control site or owner, which runs.
+        host: name of the stopped site.
         session: a keystoneauth session; `None` means a new one of the site's administrator.
         sleep: waits for a number of seconds.
 
@@ -84,10 +94,13 @@ def depart(control: Settings, host: str, session: Any = None, sleep: Callable[[f
             session.put(f"{compute.url}/os-services/{service['id']}", json={"forced_down": True}, headers=compute.headers)
             _delete_servers(compute, host, sleep)
             session.delete(f"{compute.url}/os-services/{service['id']}", headers=compute.headers)
+        if host in control.sharing:
+            _leave(compute, control, host)
     except (ClientException, TimeoutError) as error:
         why = str(error).splitlines()[0]
         hint = f"find the cause with `atoll status {control.site}`, and destroy {host} again"
-        raise AtollError("site.failed", f"{control.site}, the control site of {host}, has not removed it: {why}", hint) from error
+        role = "owner of the databases" if host in control.sharing else "control site"
+        raise AtollError("site.failed", f"{control.site}, the {role} of {host}, has not removed it: {why}", hint) from error
 
 
 class _Compute:
@@ -100,6 +113,19 @@ class _Compute:
 
     def get(self, path: str) -> Any:
         return self.session.get(self.url + path, headers=self.headers).json()
+
+
+def _leave(compute: _Compute, owner: Settings, site: str) -> None:
+    """Delete what else a site has in a shared Nova and Keystone: its other services, its availability zone and its endpoints."""
+    for service in compute.get(f"/os-services?host={site}")["services"]:
+        compute.session.delete(f"{compute.url}/os-services/{service['id']}", headers=compute.headers)
+    for aggregate in compute.get("/os-aggregates")["aggregates"]:
+        if aggregate["name"] == site and not aggregate["hosts"]:
+            compute.session.delete(f"{compute.url}/os-aggregates/{aggregate['id']}", headers=compute.headers)
+    identity = owner.url("identity", "/v3")
+    known = {endpoint["id"] for endpoint in compute.session.get(f"{identity}/endpoints").json()["endpoints"]}
+    for endpoint in known.intersection(endpoints_of(site)):
+        compute.session.delete(f"{identity}/endpoints/{endpoint}")
 
 
 def _delete_servers(compute: _Compute, host: str, sleep: Callable[[float], None]) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Collection, Sequence
 
 from atoll.files import write_private
 from atoll.gateway.options import ANNOUNCER_FILE, FILE, Options
-from atoll.identifiers import GATEWAY_SERVICES, LOCAL_USERS, gateway_role, local_endpoint, local_user
+from atoll.identifiers import GATEWAY_SERVICES, LOCAL_USERS, gateway_role, local_user
 from atoll.mesh import compute_sites
 from atoll.mesh.compute_sites import ComputeSite
 from atoll.pokes import COMPUTES, poke
 from atoll.services import Service, Settings
-from atoll.services.keystone.bootstrap import BESIDES, CATALOGUE, catalogue
+from atoll.services.keystone.bootstrap import catalogue, endpoints_of
 from atoll.site.state import State
 
 MEMBERS_FILE = "members.json"
@@ -54,11 +54,9 @@ def options(settings: Settings) -> Options:
         members_file=settings.directory / MEMBERS_FILE,
         identity_database=settings.database("keystone"),
         token_keys=settings.data / "keys" / "public",
-        local_users=tuple(local_user(settings.site, name) for name in (*LOCAL_USERS, *map(gateway_role, GATEWAY_SERVICES))),
+        local_users=tuple(local_user(settings.owner.site, name) for name in (*LOCAL_USERS, *map(gateway_role, GATEWAY_SERVICES))),
         # Includes accounts of services that the site no longer has: their removal, too, must not be replicated.
-        local_endpoints=tuple(
-            local_endpoint(settings.site, kind, each) for kind in (*CATALOGUE, *BESIDES) for each in ("public", "internal", "admin")
-        ),
+        local_endpoints=tuple(endpoint for site in settings.sharing or (settings.site,) for endpoint in endpoints_of(site)),
         password=settings.secrets["gateway"],
         authority=State(settings.directory.parent.parent).authority,
         trust=settings.trust,
@@ -66,6 +64,7 @@ def options(settings: Settings) -> Options:
         lists=settings.lists,
         discovery=settings.discovery,
         announce=settings.announce,
+        groups=settings.groups,
         durable=settings.durable,
         trace=settings.trace,
     )

@@ -146,6 +146,9 @@ def _full_site(state: State, name: str) -> tuple[Cloud, Site]:
     site = next((each for each in cloud.sites if each.name == name), None) if cloud else None
     if cloud is None or site is None:
         raise AtollError("site.unknown", f"{name} has never been up: expected a site that has", "`atoll up`")
+    if group := cloud.sharing(name):
+        others = ", ".join(each.name for each in group if each.name != name)
+        raise AtollError("cloud.invalid", f"{name} shares its databases with {others}: expected a site with databases of its own")
     if site.control:
         raise AtollError("cloud.invalid", f"{name} is a compute site of {site.control}, which has the databases: expected a full site")
     return cloud, site

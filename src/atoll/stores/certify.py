@@ -48,9 +48,13 @@ class Writer:
         """True if a SQLite transaction is open for a group."""
         return self._lock is not None
 
+    def defines(self, name: str, narg: int) -> bool:
+        """Return whether the writers' connection has an SQL function."""
+        return (name, narg) in self._functions
+
     def define(self, name: str, narg: int, function: Callable[..., Any] | None, *, deterministic: bool) -> None:
         """Define an SQL function on the writers' connection, unless it is defined already."""
-        if (name, narg) not in self._functions:
+        if not self.defines(name, narg):
             self.db.create_scalar_function(name, function, narg, deterministic=deterministic)
             self._functions.add((name, narg))
 

@@ -68,7 +68,12 @@ class Group:
         self._patience = 0.0  # seconds that the group may still wait for more writers
 
     def define(self, name: str, narg: int, function: Callable[..., Any] | None, *, deterministic: bool) -> None:
-        """Define an SQL function on the writers' connection, unless it is defined already."""
+        """Define an SQL function on the writers' connection, unless it is defined already.
+
+        Each new connection defines the same functions. It must not wait for a commit, which takes long if Redis does not answer.
+        """
+        if self.writer.defines(name, narg):
+            return
         with self.using:
             self.writer.define(name, narg, function, deterministic=deterministic)
 

@@ -1,4 +1,9 @@
-"""The database URL: `redis://HOST[:PORT][/DB]?replica=FILE&log=NAME&cloud=CLOUD&site=SITE`."""
+"""The database URL: `redis://HOST[:PORT][/DB]?replica=FILE&log=NAME&cloud=CLOUD&site=SITE`.
+
+The second form is `redis://HOST[:PORT]/DB/NAME?replicas=DIRECTORY&cloud=CLOUD&site=SITE`, whose replica is the file `NAME.db` of the
+directory. The URLs of several logs of a site then differ only in their paths, as templates of URLs need them: Nova's can replace the path
+and must keep the query.
+"""
 
 from __future__ import annotations
 
@@ -108,7 +113,7 @@ def _absolute(text: str) -> Path:
 
 
 _PARSERS: Mapping[str, Callable[[str], Any]] = {
-    "replica": _absolute, "log": _name, "cloud": _name, "site": _name,
+    "replica": _absolute, "replicas": _absolute, "log": _name, "cloud": _name, "site": _name,
     "isolation": _choice(*ISOLATION), "durability": _choice(*DURABILITY), "reads": _choice(*READS),
     "wait": _whole(0, 100), "timeout": _seconds, "stride": _whole(1, 65536), "history": _whole(1, 1_000_000),
     "socket": lambda text: str(_absolute(text)), "ca": str, "cert": str, "key": str, "service": _name,
@@ -134,11 +139,29 @@ def parse(url: URL) -> Settings:
             raise BadURL(f"database URL: parameter {name!r} is given twice")
         else:
             found[name] = _value(name, value)
+    _read_path(url, found)
     if missing := [name for name in _REQUIRED if name not in found]:
         raise BadURL(f"database URL: add the parameter{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
     if ("sentinel" in url.drivername and "service" not in found) or (url.drivername in {"redis", "rediss"} and "service" in found):
         raise BadURL("database URL: redis+sentinel:// and the parameter service belong together: expected both or neither")
     return Settings(**found, **_server(url, default_port=26379 if "service" in found else 6379))
+
+
+def _read_path(url: URL, found: dict[str, Any]) -> None:
+    """Replace the log's name in the path, and the directory of replicas, by `log` and `replica`.
+
+    Raises:
+        BadURL: the URL has only one of the two, or names the log or the replica twice.
+    """
+    directory, (_number, slash, log) = found.pop("replicas", None), (url.database or "").partition("/")
+    if not slash and directory is None:
+        return
+    if not (slash and directory) or {"replica", "log"} & found.keys():
+        raise BadURL("database URL: a path such as /0/LOG and the parameter replicas belong together, without replica and log")
+    found["log"] = _value("log", log)
+    if "/" in log:
+        raise BadURL(f"database URL: /{url.database}: expected a path such as /0/LOG")
+    found["replica"] = directory / f"{log}.db"
 
 
 def _value(name: str, text: str) -> Any:
@@ -156,7 +179,7 @@ def _address(text: str) -> tuple[str, int]:
 
 
 def _server(url: URL, default_port: int) -> dict[str, Any]:
-    database = url.database or "0"
+    database = (url.database or "0").partition("/")[0]
     if not database.isdigit():
         raise BadURL(f"database URL: /{database}: expected the number of a Redis database, such as /0")
     return {

@@ -21,6 +21,7 @@ from atoll.gateway.bring.chunks import ChunkServer
 from atoll.gateway.bring.holders import Holders
 from atoll.gateway.bring.ledger import Ledger
 from atoll.gateway.copies.conflicts import Conflicts
+from atoll.gateway.groups import Groups
 from atoll.gateway.peer import PEER
 from atoll.gateway.request.call import Call, Reply, Unreachable
 
@@ -53,6 +54,8 @@ class Opened:
 class Sites:
     """A double of `atoll.gateway.sites.Sites` over plain HTTP."""
 
+    groups = Groups("", {})
+
     def __init__(self, here: str, urls: dict[str, str], session: aiohttp.ClientSession) -> None:
         self.here = here
         self.urls = urls
@@ -60,10 +63,10 @@ class Sites:
         self.asked: list[tuple[str, str, str]] = []
         self.away: list[str] = []
 
-    def others(self) -> list[str]:
+    def others(self, _service: str = "") -> list[str]:
         return [site for site in self.urls if site != self.here] + self.away
 
-    def reachable(self) -> list[str]:
+    def reachable(self, _service: str = "") -> list[str]:
         return [site for site in self.urls if site != self.here]
 
     def rtt_ms(self, _site: str) -> float:

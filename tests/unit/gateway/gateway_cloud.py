@@ -56,7 +56,7 @@ class Mesh:
     def members(self) -> dict[str, Member]:
         return self.table
 
-    def reachable(self) -> list[str]:
+    def reachable(self, _service: str = "") -> list[str]:
         return [name for name, member in self.table.items() if name != self.here and member.state in {"alive", "suspect"}]
 
     def rtt_ms(self, site: str, other: str | None = None) -> float | None:

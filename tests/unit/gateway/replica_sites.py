@@ -18,6 +18,7 @@ from multidict import CIMultiDict
 from atoll.gateway.copies.in_use import InUseCheck
 from atoll.gateway.copies.pending_operation import PendingOperation
 from atoll.gateway.copies.perform import Performer
+from atoll.gateway.groups import Groups
 from atoll.gateway.request.call import GATEWAY, Call, Reply, Unreachable
 from atoll.gateway.request.headers import ACCEPTS
 from atoll.gateway.resolve.routes import Resource
@@ -196,6 +197,8 @@ class StreamedReply:
 class Sites:
     """A double of `atoll.gateway.sites.Sites`. A site may be cut off, or its answers may get lost."""
 
+    groups = Groups("", {})
+
     def __init__(self, *names: str) -> None:
         self.here = names[0]
         self.services = {name: Service(name) for name in names}
@@ -220,10 +223,10 @@ class Sites:
                 for service in self.services.values():
                     await service.stop()
 
-    def everywhere(self) -> list[str]:
+    def everywhere(self, _service: str = "") -> list[str]:
         return list(self.services)
 
-    def reachable(self) -> list[str]:
+    def reachable(self, _service: str = "") -> list[str]:
         return [site for site in self.services if site not in self.cut and site != self.here]
 
     def near_first(self, sites: list[str]) -> list[str]:

@@ -29,6 +29,7 @@ from atoll.gateway.copies.pending import Pending
 from atoll.gateway.copies.perform import Performer
 from atoll.gateway.copies.replicas import ReplicatedResources
 from atoll.gateway.gateway import Gateway
+from atoll.gateway.groups import Groups
 from atoll.gateway.peer import PEER
 from atoll.gateway.request.call import GATEWAY, Call, Reply, Unreachable
 from atoll.gateway.request.headers import GIVEN_ID
@@ -260,17 +261,19 @@ class Request(dict):
 class Sites:
     """The cloud as one gateway sees it, also in place of its mesh."""
 
+    groups = Groups("", {})
+
     def __init__(self, world: World, here: str) -> None:
         self.here = here
         self._world = world
 
-    def others(self) -> list[str]:
+    def others(self, _service: str = "") -> list[str]:
         return [name for name in NAMES if name != self.here]
 
-    def everywhere(self) -> list[str]:
+    def everywhere(self, _service: str = "") -> list[str]:
         return [self.here, *self.others()]
 
-    def reachable(self) -> list[str]:
+    def reachable(self, _service: str = "") -> list[str]:
         return [] if self.here in self._world.cut else [name for name in self.others() if name not in self._world.cut]
 
     def near_first(self, sites: list[str]) -> list[str]:

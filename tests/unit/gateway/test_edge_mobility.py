@@ -488,7 +488,7 @@ def test_deleted_subscription_leaves_no_queue(tmp_path: Path) -> None:
 
 def test_hand_offs_of_one_project_delay_no_others_events() -> None:
     class Slow:
-        def reachable(self) -> list[str]:
+        def reachable(self, _service: str = "") -> list[str]:
             return ["metz"]
 
         async def send(self, *_given: Any) -> None:

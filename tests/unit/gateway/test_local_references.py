@@ -17,6 +17,7 @@ from shared_things import FLAVOR_BODY, NETWORK_BODY, OURS, SUBNET_BODY, Cloud, g
 
 from atoll.gateway.bring import Bringer
 from atoll.gateway.bring.port_moves import MAKE_S, SETTLED_S
+from atoll.gateway.groups import Groups
 from atoll.gateway.local import LocalServices
 from atoll.gateway.request.call import Call, Reply
 from atoll.identifiers import default_group
@@ -619,5 +620,22 @@ def test_one_request_makes_no_more_of_them_than_it_may(tmp_path: Path, user: str
         answer = await local.answer(call)
         assert answer.status == status
         assert len([target for _site, _method, target in view.asked if "servers" in target]) <= most
+
+    trial(tmp_path, act)
+
+
+def test_a_site_that_shares_nova_brings_the_image_although_nova_would_find_it_elsewhere(tmp_path: Path):
+    async def act(here: Cloud, lyon: Cloud, local: LocalServices, bringer: Bringer, view: Sites) -> None:
+        wanted: list[str] = []
+
+        async def bring(_client: Any, _call: Call, mentioned: Any, _brought: Any) -> None:
+            wanted.extend(str(each.reference) for each in mentioned)
+
+        vars(bringer)["_bring_mentions"] = bring
+        lacks(here)
+        for owners in ({}, {"here": "here", "rome": "here"}):
+            view.groups = Groups("here", owners)
+            await ask(local, {"server": {"imageRef": N, "networks": "none"}})
+            assert any("image" in each for each in wanted) == bool(owners)
 
     trial(tmp_path, act)

@@ -31,10 +31,10 @@ class View(Sites):
     unanswered = 0
     """The number of requests to other sites that get no answer, although the sites count as reachable."""
 
-    def others(self) -> list[str]:
+    def others(self, _service: str = "") -> list[str]:
         return sorted(site for site in self.urls if site != self.here)
 
-    def reachable(self) -> list[str]:
+    def reachable(self, _service: str = "") -> list[str]:
         return [] if self.here in self.cut else [site for site in self.others() if site not in self.cut]
 
     async def send(self, site: str, call: Call, timeout_s: float = 30.0) -> Reply:

@@ -15,6 +15,7 @@ from aiohttp.test_utils import make_mocked_request
 from identities import Node
 from multidict import CIMultiDict
 
+from atoll.gateway.groups import Groups
 from atoll.gateway.identity.freshness import PATH, Freshness, IdentityState
 from atoll.gateway.request.call import Call, Reply, Unreachable
 from atoll.mesh.refusals import Refused
@@ -56,7 +57,8 @@ def arriving(*pieces: bytes) -> web.Request:
 class World:
     """Sites that ask one another, and a count of the questions."""
 
-    def __init__(self, *nodes: Node) -> None:
+    def __init__(self, *nodes: Node, owners: dict[str, str] | None = None) -> None:
+        self.owners = owners or {}
         self.asked: list[tuple[str, str]] = []
         self.cut: set[str] = set()
         self.state: dict[str, IdentityState] = {}
@@ -79,8 +81,9 @@ class Link:
 
     def __init__(self, world: World, here: str) -> None:
         self._world, self.here = world, here
+        self.groups = Groups(here, world.owners)
 
-    def reachable(self) -> list[str]:
+    def reachable(self, _service: str = "") -> list[str]:
         return [name for name in self._world.fresh if name != self.here and name not in self._world.cut]
 
     async def send(self, site: str, call: Call, timeout_s: float, *, insist: bool = False) -> Reply:
@@ -187,7 +190,7 @@ def test_a_site_that_reaches_us_and_does_not_answer_holds_up_one_request_alone(t
         tried.append(site)
         raise Unreachable(site, "no answer")
 
-    vars(world.fresh["lyon"])["_sites"] = SimpleNamespace(send=send, reachable=list)
+    vars(world.fresh["lyon"])["_sites"] = SimpleNamespace(here="lyon", groups=Groups("lyon", {}), send=send, reachable=list)
     for _ in range(3):
         world.follow("lyon", "paris")
     assert tried == ["paris"]
@@ -233,7 +236,7 @@ def test_a_site_that_lies_changes_nothing(three):
     async def send(_site: str, _call: Call, _timeout_s: float, *, insist: bool = False) -> Reply:
         return Reply(200, CIMultiDict(), b"nonsense", "paris")
 
-    vars(world.fresh["lyon"])["_sites"] = SimpleNamespace(send=send, reachable=lambda: ["paris"])
+    vars(world.fresh["lyon"])["_sites"] = SimpleNamespace(here="lyon", groups=Groups("lyon", {}), send=send, reachable=lambda: ["paris"])
     asyncio.run(world.fresh["lyon"].follow("paris", "00" * 8))
     assert lyon.document.digest() == before
     assert paris.document.digest() == world.fresh["paris"]._document.digest()
@@ -292,7 +295,7 @@ def test_a_site_that_sent_a_request_is_asked_even_if_the_mesh_can_not_reach_it(t
         insisted.append(insist)
         return await send(site, call, timeout_s)
 
-    world.fresh["lyon"]._sites = SimpleNamespace(send=noted, reachable=list)
+    world.fresh["lyon"]._sites = SimpleNamespace(here="lyon", groups=Groups("lyon", {}), send=noted, reachable=list)
     world.follow("lyon", "paris")
     assert insisted == [True]
     assert marie in {row[0] for row in lyon.sql("SELECT id FROM user")}
@@ -308,7 +311,7 @@ def test_the_issuer_of_a_token_is_asked_again_after_a_failure(three, monkeypatch
         world.asked.append(("lyon", site))
         raise Unreachable(site, "no answer")
 
-    world.fresh["lyon"]._sites = SimpleNamespace(send=no_answer, reachable=lambda: ["paris"])
+    world.fresh["lyon"]._sites = SimpleNamespace(here="lyon", groups=Groups("lyon", {}), send=no_answer, reachable=lambda: ["paris"])
     for _ in range(2):
         asyncio.run(world.fresh["lyon"].follow_token("paris", "a token"))
     assert world.asked == [("lyon", "paris")], "a second attempt must wait some seconds"
@@ -329,7 +332,7 @@ def test_the_issuer_of_a_refused_token_is_asked_even_if_the_mesh_can_not_reach_i
         insisted.append(insist)
         return await send(site, call, timeout_s)
 
-    fresh._sites = SimpleNamespace(send=noted, reachable=list)
+    fresh._sites = SimpleNamespace(here="lyon", groups=Groups("lyon", {}), send=noted, reachable=list)
     asyncio.run(fresh.follow_token("paris", "a token"))
     assert (insisted, fresh.holds("a token")) == ([], False)
     assert asyncio.run(fresh.insist("paris", "a token"))
@@ -346,7 +349,7 @@ def test_an_issuer_that_does_not_answer_is_not_asked_after_every_refusal(three):
         tried.append(site)
         return await send(site, call, timeout_s)
 
-    fresh._sites = SimpleNamespace(send=noted, reachable=list)
+    fresh._sites = SimpleNamespace(here="lyon", groups=Groups("lyon", {}), send=noted, reachable=list)
     assert [asyncio.run(fresh.insist("paris", f"token {number}")) for number in range(3)] == [False] * 3
     assert tried == ["paris"]
 
@@ -358,7 +361,7 @@ def test_an_issuer_whose_answer_is_of_no_use_is_not_asked_after_every_refusal(th
         tried.append(site)
         return Reply(413, CIMultiDict(), b"", site)
 
-    fresh._sites = SimpleNamespace(send=too_much, reachable=list)
+    fresh._sites = SimpleNamespace(here="lyon", groups=Groups("lyon", {}), send=too_much, reachable=list)
     assert [asyncio.run(fresh.insist("paris", f"token {number % 2}")) for number in range(4)] == [False] * 4
     assert tried == ["paris"]
 
@@ -373,3 +376,14 @@ def test_only_what_was_deleted_is_known_to_be_gone(three):
     lyon.sql("DELETE FROM user WHERE id = ?", marie)
     Identity(lyon).pull()
     assert world.fresh["lyon"].is_deleted("user", marie)
+
+
+def test_the_owner_of_a_shared_keystone_is_asked_for_what_another_of_its_sites_issued(three):
+    paris, _lyon, nice = three
+    world = World(*three, owners={"paris": "paris", "lyon": "paris"})
+    marie = paris.user("marie")
+    asyncio.run(world.fresh["nice"].follow_token("lyon", "a token of lyon"))
+    assert world.asked == [("nice", "paris")]
+    assert marie in {row[0] for row in nice.sql("SELECT id FROM user")}
+    asyncio.run(world.fresh["paris"].follow_token("lyon", "a token of lyon"))
+    assert world.asked == [("nice", "paris")], "the owner knows all that its own database has"

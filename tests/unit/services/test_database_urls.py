@@ -4,12 +4,15 @@ import re
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from sqlalchemy.engine import make_url
 
 from atoll.services import SERVICES
 from atoll.services.contract import Settings
+from atoll.services.database_urls import BUS_TEMPLATE, cell_template
+from atoll.services.nova import service as nova
 from atoll.stores.url import parse
 
 SERVERS = {
@@ -94,3 +97,55 @@ def test_every_service_is_configured_with_the_server(remote):
 
 def test_settings_show_no_server(remote):
     assert "GEHEIM" not in repr(remote)
+
+
+SHARING = {"paris": "10.77.0.1:7447", "lyon": "10.77.1.1:7447"}
+
+
+def sharing(settings: Settings, site: str, server: str) -> Settings:
+    shares = "" if site == "paris" else "paris"
+    directory = settings.directory.with_name(site)
+    return replace(settings, site=site, directory=directory, cloud="demo", engine="redis", server=server, shares=shares, sharing=SHARING)
+
+
+def test_sites_that_share_databases_have_the_same_logs_and_replicas_of_their_own(settings):
+    paris, lyon = (sharing(settings, site, f"rediss://{site}:p%2Fw@db?ca=/{site}.pem") for site in SHARING)
+    for name in ("keystone", "placement", "neutron", "nova_api", "nova_cell0", "nova_cell1"):
+        one, other = (parse(make_url(each.database(name))) for each in (paris, lyon))
+        assert one.log == other.log == f"demo.paris.{name}"
+        assert (one.site, other.site) == ("paris", "lyon")
+        assert one.replica == paris.database_file(name) != other.replica == lyon.database_file(name)
+    assert make_url(lyon.database("glance")).drivername == "sqlite", "the data of images are files of one site"
+    assert parse(make_url(paris.database("glance"))).log == "demo.paris.glance", "the owner keeps what it had"
+    assert not any(each.is_shared(name) for each in (paris, lyon) for name in ("glance", "octavia"))
+
+
+@pytest.mark.parametrize(
+    "server", ["redis://db", "redis://u:p%2Fw@db:7000/3?wait=1", "redis://u@db", "redis+sentinel://u:p@a?service=m&sentinel=b:2"]
+)
+def test_novas_templates_give_each_site_its_own_urls(settings, server):
+    templates = set()
+    for site in SHARING:
+        here = sharing(settings, site, server)
+        cell = here.database("nova_cell1")
+        for name in ("nova_cell0", "nova_cell1"):
+            template = cell_template(here.database(name))
+            templates.add(template)
+            parts = urlsplit(cell)  # as in CellMapping._format_url
+            told = {each: getattr(parts, each) for each in ("username", "password", "hostname", "port", "scheme", "query", "fragment")}
+            assert template.format(**told, path=parts.path.lstrip("/")) == here.database(name)
+    assert len(templates) == 2, "the rows of Nova's table must be the same at all sites"
+
+
+def test_the_bus_of_a_template_is_that_of_the_site():
+    parts = urlsplit("zenoh:///paris")
+    assert BUS_TEMPLATE.format(scheme=parts.scheme, path=parts.path.lstrip("/")) == "zenoh:///paris"
+
+
+def test_nova_stays_at_its_site_by_default_and_finds_images_at_all(settings):
+    alone, shared = (nova.configuration(each)["nova/nova.conf"] for each in (settings, sharing(settings, "lyon", "redis://db")))
+    assert "default_schedule_zone" not in alone
+    assert "default_schedule_zone = lyon" in shared
+    assert f"endpoint_override = {settings.public_url('image')}" in shared
+    assert "selection = nearest" in shared
+    assert "selection" not in alone

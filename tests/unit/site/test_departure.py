@@ -1,12 +1,14 @@
 """Removal of a compute site from its control site, with a double of Nova's API."""
 
 import re
+from dataclasses import replace
 
 import pytest
 from keystoneauth1.exceptions import ConnectFailure
 
 from atoll.errors import AtollError
 from atoll.services import Settings
+from atoll.services.keystone.bootstrap import endpoints_of
 from atoll.site import departure
 from atoll.site.departure import depart
 
@@ -91,3 +93,26 @@ def test_control_site_that_does_not_answer(control):
 
     with pytest.raises(AtollError, match=r"has not removed it: no route$"):
         depart(control, "edge", Silent(servers=0))
+
+
+class SharedCloud(Nova):
+    """Nova and Keystone of two sites, paris and edge."""
+
+    def get(self, url: str, headers: dict[str, str] | None = None):
+        if url.endswith("/os-aggregates"):
+            return Answer({"aggregates": [{"id": 1, "name": "edge", "hosts": []}, {"id": 2, "name": "paris", "hosts": ["paris"]}]})
+        if url.endswith("/v3/endpoints"):
+            return Answer({"endpoints": [{"id": endpoints_of(site)[0]} for site in ("paris", "edge")]})
+        return super().get(url, headers or {})
+
+    def delete(self, url: str, headers: dict[str, str] | None = None, *, raise_exc: bool = True) -> None:
+        super().delete(url, headers, raise_exc=raise_exc)
+
+
+def test_a_site_takes_its_zone_and_its_endpoints_out_of_a_shared_cloud_and_no_others(control):
+    nova = SharedCloud(servers=0)
+    depart(replace(control, sharing={"paris": "", "edge": ""}), "edge", nova)
+    assert [path for path in nova.asked if "os-aggregates" in path or "endpoints" in path] == [
+        "delete /os-aggregates/1",
+        f"delete http://127.0.0.1:15000/v3/endpoints/{endpoints_of('edge')[0]}",
+    ]

@@ -1,6 +1,7 @@
 """The dialect as services use it, on one and on two sites."""
 
 import datetime
+import threading
 import time
 import tomllib
 from pathlib import Path
@@ -10,6 +11,7 @@ import sqlalchemy as sa
 from oslo_db import exception
 from oslo_db.sqlalchemy import enginefacade
 
+from atoll.stores import store
 from atoll.stores.store import close_stores
 
 META = sa.MetaData()
@@ -49,6 +51,30 @@ def test_two_sites_share_a_database(site):
         connection.execute(T.delete().where(T.c.n == 2))
     assert rows(lyon) == [(1, "z")]
     eventually(lambda: rows(paris), [(1, "z")])
+
+
+def test_a_new_connection_reads_while_a_commit_waits_for_redis(site):
+    engine = site()
+    META.create_all(engine)
+    using = next(iter(store._stores.values())).group.using
+    held, go_on = threading.Event(), threading.Event()
+
+    def commit_that_waits():
+        with using:
+            held.set()
+            go_on.wait(30)
+
+    waiting = threading.Thread(target=commit_that_waits)
+    waiting.start()
+    held.wait()
+    engine.dispose()  # as after an error, so that the next connection is new
+    read = threading.Thread(target=rows, args=(engine,), daemon=True)
+    read.start()
+    read.join(5)
+    ended = not read.is_alive()
+    go_on.set()
+    waiting.join()
+    assert ended
 
 
 def test_rollback_and_savepoints(site):

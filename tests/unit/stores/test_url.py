@@ -37,9 +37,19 @@ def test_the_scheme_for_oslo_db():
     assert parse(make_url(GOOD.replace("redis://", "sqlite+redis://"))) == parse(make_url(GOOD))
 
 
+def test_the_path_may_name_the_log_so_that_one_query_serves_several_logs():
+    short = parse(make_url("sqlite+redis://h:1/3/demo.paris.nova?replicas=/var/r&cloud=demo&site=lyon"))
+    assert short == parse(make_url("redis://h:1/3?replica=/var/r/demo.paris.nova.db&log=demo.paris.nova&cloud=demo&site=lyon"))
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
+        ("redis://h/0/nova?cloud=c&site=s", "/0/LOG and the parameter replicas belong together"),
+        ("redis://h/0?replicas=/x&cloud=c&site=s", "/0/LOG and the parameter replicas belong together"),
+        ("redis://h/0/nova?replicas=/x&log=nova&cloud=c&site=s", "without replica and log"),
+        ("redis://h/0/a/b?replicas=/x&cloud=c&site=s", "expected a path such as /0/LOG"),
+        ("redis://h/x/nova?replicas=/x&cloud=c&site=s", "/x: expected the number of a Redis database"),
         ("redis://h/0?replica=/x&log=nova&cloud=c", "add the parameter site"),
         ("redis://h/0", "add the parameters replica, log, cloud, site"),
         (f"{GOOD}&isolation=none", "isolation=none: expected galera, snapshot or serializable"),

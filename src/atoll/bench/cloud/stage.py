@@ -120,7 +120,9 @@ class MeasuredCloud:
 
 
 @contextmanager
-def measured_cloud(root: Path, size: int, rtt_ms: float, environment: Mapping[str, str]) -> Iterator[MeasuredCloud]:
+def measured_cloud(
+    root: Path, size: int, rtt_ms: float, environment: Mapping[str, str], more: Mapping[str, Mapping[str, Any]] | None = None
+) -> Iterator[MeasuredCloud]:
     """Start a cloud, yield it, and destroy it when the context ends.
 
     Args:
@@ -128,11 +130,16 @@ def measured_cloud(root: Path, size: int, rtt_ms: float, environment: Mapping[st
         size: the number of sites.
         rtt_ms: the round trip between any two sites, in milliseconds.
         environment: the environment of the commands.
+        more: further fields of sites in the cloud's YAML, by the name of the site.
     """
     root.mkdir()
     names = tuple(f"site-{number}" for number in range(1, size + 1))
     topology = {"preset": "mesh", "defaults": {"delay": f"{rtt_ms / 2}ms", "rate": "100mbit"}}
-    document = {"name": "bench", "sites": [{"name": name, "compute": "fake"} for name in names], "topology": topology}
+    document = {
+        "name": "bench",
+        "sites": [{"name": name, "compute": "fake"} | dict((more or {}).get(name, {})) for name in names],
+        "topology": topology,
+    }
     with own_cloud(root, document, environment) as own:
         made = MeasuredCloud(own.state, names, rtt_ms, environment, own.log)
         made.await_joined()

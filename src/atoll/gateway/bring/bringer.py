@@ -179,7 +179,10 @@ class Bringer:
                 project = await self._project(client)
                 network = await implied_network.only_network(client, project) if project else None
                 await self._bring_mentions(client, call, [kinds.Mention(network, fields[0])] if network else [], brought)
-            named = [each for each in mentions.mentions(call) if each.field.ahead] if fields else []
+            # A shared Nova finds images at all sites, through the gateway; with a copy here, the next server needs no other site.
+            images = self._sites.groups.shares and call.service == "compute"
+            early = [each for each in mentions.mentions(call) if each.field.ahead or (images and each.field.kind == kinds.IMAGE)]
+            named = early if fields or images else []
             await self._bring_mentions(client, call, await self._lacking(client, named), brought)
         except BaseException:
             await brought.undo()
@@ -222,7 +225,7 @@ class Bringer:
             return
         _check_number(named)
         client = ServiceClient(self._sites, call.token, call.request_id)
-        sites = [self._sites.here, *self._sites.reachable()]
+        sites = [self._sites.here, *self._sites.reachable(call.service)]
         shown = await asyncio.gather(*(client.owner_at(site, call.service, call.path) for site in sites))
         owners = {site: owner for site, owner in zip(sites, shown, strict=True) if owner is not None}
         holders = [site for site in owners if self._may_block(site, owners)]

@@ -104,7 +104,7 @@ class DefaultGroups:
         self, project: str, client: ServiceClient, undo_log: UndoLog, context: BringContext, besides: Collection[str]
     ) -> bool:
         """Give a project's group the rules of the other sites; return False if an unreachable site may have further rules."""
-        missing = set(self._sites.others()) - set(self._sites.reachable())
+        missing = set(self._sites.others("network")) - set(self._sites.reachable("network"))
         elsewhere = await self._holders.elsewhere(SECURITY_GROUP, default_group(project))
         changed = [each for each in elsewhere if self._is_compared(each, project)]
         if changed:

@@ -111,7 +111,7 @@ class Holders:
 
     async def elsewhere(self, kind: str, identifier: str, project: str = "") -> list[Description]:
         """Return the descriptions of a resource by the other reachable sites, nearest first; see `agreed`."""
-        sites = self._sites.reachable()
+        sites = self._sites.reachable(_WHERE[kind][0])
         found = await asyncio.gather(*(self._ask(site, kind, identifier, project) for site in sites))
         return [each for each in found if each is not None]
 

@@ -51,12 +51,13 @@ async def only_network(client: ServiceClient, project: str) -> Reference | None:
     here = await _usable(client, client.sites.here, project) or set()
     if len(here) > 1:
         return None  # Nova refuses the server itself
-    there = client.sites.reachable()
+    there = client.sites.reachable("network")
     found = await asyncio.gather(*(_usable_elsewhere(client, site, project) for site in there))
     everywhere = here.union(*(each for each in found if each is not None))
     if len(everywhere) > 1:
         raise BringRefused(AMBIGUOUS)
-    silent = sorted({site for site, each in zip(there, found, strict=True) if each is None} | (set(client.sites.others()) - set(there)))
+    away = set(client.sites.others("network")) - set(there)
+    silent = sorted({site for site, each in zip(there, found, strict=True) if each is None} | away)
     if not everywhere and silent:
         raise BringRefused(f"no network was named, and {client.sites.here} has none of this project", 503, silent)
     return Reference(NETWORK, everywhere.pop()) if everywhere - here else None

@@ -131,7 +131,7 @@ class RbacPolicies:
         except (ValueError, KeyError, TypeError):
             return here  # Neutron refuses the body
         look = call.with_(method="GET", path=path, query="", body=None)
-        among = await self._natives(_KINDS[kind], identifier) if kind in _KINDS else self._sites.reachable()
+        among = await self._natives(_KINDS[kind], identifier) if kind in _KINDS else self._sites.reachable("network")
         if here in among or (kind not in _KINDS and (await shown_at(self._sites, look, [here]))[0]):
             return here
         # The answer names its site. A user who may not see the object must not learn where it is.
@@ -143,8 +143,8 @@ class RbacPolicies:
 
     def _away(self, silent: Collection[str] = ()) -> list[str]:
         """Return the members that can't be reached, or did not answer a question."""
-        there = {*self._sites.reachable()} - {*silent}
-        return [site for site in self._sites.others() if site not in there]
+        there = {*self._sites.reachable("network")} - {*silent}
+        return [site for site in self._sites.others("network") if site not in there]
 
     async def _natives(self, kind: str, identifier: str) -> list[str]:
         """Return the sites where an object was created; if there is none, this site if it has a copy, else the sites with a copy.

@@ -249,7 +249,7 @@ class ServiceClient:
 
     async def elsewhere(self, reference: Reference) -> list[RemoteResource]:
         """Return the resource at the other sites that have it, nearest first."""
-        sites = self.sites.reachable()
+        sites = self.sites.reachable(_where(reference)[0])
         answers = await asyncio.gather(*(self._try(site, reference) for site in sites))
         return [RemoteResource(site, body) for site, body in zip(sites, answers, strict=True) if body is not None]
 

@@ -107,9 +107,9 @@ class ReplicatedResources:
             return None
         if route.resource is None and scope is not None:
             return await self.everywhere(request.call, scope)  # a setting that each site has for itself
-        sites: list[str] | Reply = self._sites.everywhere()
+        sites: list[str] | Reply = self._sites.everywhere(request.call.service)
         if clashes is not None and await self._may_know(request, clashes):
-            sites = clashes.sites_for(request.call, route, self._sites.everywhere(), scope)
+            sites = clashes.sites_for(request.call, route, self._sites.everywhere(request.call.service), scope)
         return sites if isinstance(sites, Reply) else await self.everywhere(request.call, sites, scope)
 
     async def _may_know(self, request: Request, clashes: NameClashes) -> bool:

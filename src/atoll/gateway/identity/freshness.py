@@ -26,7 +26,7 @@ from cachetools import LRUCache
 
 from atoll.gateway.request.call import Unreachable, to_gateway
 from atoll.gateway.sites import Sites
-from atoll.identity.synchroniser import IdentitySynchroniser
+from atoll.identity.shared import IdentityTables
 from atoll.identity.tables import PREFIX, encode
 from atoll.mesh.document import Document
 from atoll.mesh.entry import PRESENT
@@ -59,7 +59,7 @@ class IdentityState:
         identity: keeps Keystone's tables and the document equal.
     """
 
-    def __init__(self, document: Document, identity: IdentitySynchroniser) -> None:
+    def __init__(self, document: Document, identity: IdentityTables) -> None:
         self._document = document
         self._identity = identity
         self._held: LRUCache[str, bool] = LRUCache(REMEMBERED)
@@ -95,7 +95,7 @@ class Freshness:
         state: the states that Keystone's tables hold.
     """
 
-    def __init__(self, sites: Sites, document: Document, identity: IdentitySynchroniser, state: IdentityState) -> None:
+    def __init__(self, sites: Sites, document: Document, identity: IdentityTables, state: IdentityState) -> None:
         self._sites = sites
         self._document = document
         self._identity = identity
@@ -165,11 +165,15 @@ class Freshness:
         return record is not None and record.fields.get(PRESENT) is False
 
     async def _fetch(self, site: str) -> bool:
-        """Fetch the entries that a site has and this site lacks.
+        """Fetch the entries that a site has and this site lacks; the owner of a shared Keystone database publishes those of all its sites.
 
         Returns:
             True if all of them are in Keystone's tables now.
         """
+        site = self._sites.groups.publisher(site)
+        if site == self._sites.here:
+            self._identity.pull()
+            return await self._identity.applied()
         try:
             # Tried even if the mesh can't reach the site: a request of its gateway is a sign that it can be reached again.
             reply = await self._sites.send(site, to_gateway("POST", PATH, body=self._document.state_vector()), FETCH_S, insist=True)

@@ -41,9 +41,9 @@ class Recogniser:
             route = LOCAL  # each site numbers these resources itself, so that a number means another resource at each site
         plan = self._plan(scope, call.service) if scope else None
         if plan is not None:
-            return Request(call, route, plan, plan.sites)
+            return Request(call, route, plan, self._sites.holders(plan.sites, call.service))
         everywhere = route.operation is not Operation.LOCAL and not scope
-        return Request(call, route, None, self._sites.everywhere() if everywhere else [self._sites.here])
+        return Request(call, route, None, self._sites.everywhere(call.service) if everywhere else [self._sites.here])
 
     def _plan(self, scope: str, service: str) -> scopes.Plan | None:
         members = {self._sites.here, *self._sites.others()}

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from atoll.files import make_directory
 from atoll.services.contract import Settings
 from atoll.services.database_servers.contract import FlushPolicy, ServerError, address, one_line, spelled
-from atoll.services.database_urls import DatabaseOwner
 
 if TYPE_CHECKING:
     from atoll.stores.url import Settings as StoreSettings
@@ -39,7 +38,7 @@ def check(settings: Settings) -> None:
 
 def log_name(settings: Settings, name: str) -> str:
     """Return the name at the server of the log of a site's database."""
-    return DatabaseOwner(settings.cloud, settings.site).log_name(name)
+    return settings.owner.log_name(name)
 
 
 def holds(settings: Settings, name: str) -> bool:

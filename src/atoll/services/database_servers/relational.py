@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from atoll.services.contract import Settings
 from atoll.services.database_servers.contract import FlushPolicy, ServerError, address, one_line, spelled
-from atoll.services.database_urls import MARIADB, POSTGRESQL, DatabaseOwner, of_server
+from atoll.services.database_urls import MARIADB, POSTGRESQL, of_server
 
 if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
@@ -87,7 +87,7 @@ def _dotted(version: tuple[Any, ...]) -> str:
 
 def database_name(settings: Settings, name: str) -> str:
     """Return the name at the server of a site's database."""
-    return DatabaseOwner(settings.cloud, settings.site).database_name(name, settings.engine)
+    return settings.owner.database_name(name, settings.engine)
 
 
 def holds(settings: Settings, name: str) -> bool:

@@ -38,6 +38,7 @@ def configuration(settings: Settings) -> dict[str, str]:
     if settings.engine != REDIS or settings.server:
         return {}
     directory = own_directory(REDIS, settings.sockets)
+    rights = f"~{{{settings.cloud}.{settings.site}.* {RIGHTS}"
     password = hashlib.sha256(settings.secrets["database"].encode()).hexdigest()
     lines = (
         "port 0",
@@ -54,9 +55,20 @@ def configuration(settings: Settings) -> dict[str, str]:
         # Nobody can sign in as this user. Redis 7.0 replays transactions from its append-only file with the user's rights, and without them
         # it ignores these transactions: all data would be lost after a restart.
         "user default off resetpass ~* &* +@all",
-        f"user {USER} on #{password} ~{{{settings.cloud}.{settings.site}.* {RIGHTS}",
+        f"user {USER} on #{password} {rights}",
+        *(f"user {user} on #{digest} {rights}" for user, digest in settings.database_users.items()),
+        *_for_other_sites(settings),
     )
     return {FILE: "".join(f"{line}\n" for line in lines)}
+
+
+def _for_other_sites(settings: Settings) -> tuple[str, ...]:
+    """Return the lines that let other sites connect by TLS; both sides show certificates of the cloud's authority."""
+    if not settings.database_port:
+        return ()
+    files = (("ca-cert", "ca.pem"), ("cert", "cert.pem"), ("key", "key.pem"))
+    lines = (f"tls-{name}-file {_quoted(settings.tls / file)}" for name, file in files)
+    return (f"bind {settings.host}", f"tls-port {settings.database_port}", *lines, "tls-auth-clients yes")
 
 
 def _quoted(path: Path) -> str:

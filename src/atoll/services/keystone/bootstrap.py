@@ -121,12 +121,12 @@ def _remove_user(user_id: str) -> None:
 def _make_service_users(settings: Settings) -> None:
     project = _make_project(common.SERVICE_PROJECT, "")
     for name in LOCAL_USERS:
-        user = local_user(settings.site, name)
+        user = local_user(settings.owner.site, name)
         _make_user(user, name, settings.secrets[name])
         _grant(user, project, ADMIN, "service")
     for service in GATEWAY_SERVICES:
         name = gateway_role(service)
-        user = local_user(settings.site, name)
+        user = local_user(settings.owner.site, name)
         _make_user(user, name, settings.secrets[GATEWAY_USER])
         _grant(user, project, name)
     _remove_user(gateway_user(settings.site))
@@ -143,6 +143,19 @@ def _grant(user: str, project: str, *roles: str) -> None:
 def catalogue(settings: Settings) -> dict[str, tuple[str, str]]:
     """Return the entries of `CATALOGUE` and `BESIDES` for the services that the site has."""
     return CATALOGUE | {kind: said for kind, said in BESIDES.items() if kind in settings.ports}
+
+
+INTERFACES = ("public", "internal", "admin")
+
+
+def endpoints_of(site: str) -> tuple[str, ...]:
+    """Return the ids of all endpoints that a site may have, also of services that it no longer has."""
+    return tuple(local_endpoint(site, kind, interface) for kind in (*CATALOGUE, *BESIDES) for interface in INTERFACES)
+
+
+def endpoints_elsewhere(settings: Settings) -> frozenset[str]:
+    """Return the ids of the endpoints of the other sites that share this site's Keystone database."""
+    return frozenset(endpoint for site in settings.sharing if site != settings.site for endpoint in endpoints_of(site))
 
 
 def _make_catalogue(settings: Settings) -> None:

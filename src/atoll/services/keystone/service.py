@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from atoll.files import flush, flush_tree
+from atoll.files import flush, flush_tree, write_private
 from atoll.identifiers import gateway_role
 from atoll.identity import engines
 from atoll.identity.bounds import TOKEN_GRACE_S, TOKEN_LIFETIME_S
@@ -60,7 +60,9 @@ validate itself.
 
 def configuration(settings: Settings) -> dict[str, str]:
     """Render keystone.conf and its policies."""
-    sections = _sections(settings.data, settings.database("keystone"))
+    sections = {**_sections(settings.data, settings.database("keystone"))}
+    if settings.sharing:
+        sections["cache"] = {"enabled": False}  # other sites' Keystones change the same tables, which are local to read
     policies: Sections = {"oslo_policy": {"policy_dirs": str(settings.etc / "keystone" / "policy.d")}}
     text = render(common.logging(settings), common.behind_gateway(), common.bus(settings), sections, policies)
     return {"keystone/keystone.conf": text, "keystone/policy.d/gateway.yaml": f'"identity:validate_token": "{VALIDATE_TOKEN}"\n'}
@@ -140,9 +142,11 @@ def application(settings: Settings) -> Any:
 
     from atoll.services import invalidation
     from atoll.services.keystone import bootstrap
-    from atoll.services.patches.keystone import bounds, clock, policy_rules, request_context, tokens, trust
+    from atoll.services.patches.keystone import bounds, catalogue, clock, policy_rules, request_context, tokens, trust
 
     _make_keys(settings.data / "keys")
+    if settings.shares:
+        _share_keys(settings)
     os.environ["OS_KEYSTONE_CONFIG_DIR"] = str(settings.etc / "keystone")
     keystone.server.configure(config_files=core._get_config_files())
     bootstrap.bootstrap(settings)
@@ -155,6 +159,8 @@ def application(settings: Settings) -> Any:
     clock.install(settings.sockets, settings.data)
     trust.install(settings, tokens.site_of(settings.site, settings.trust))
     invalidation.announce_commits(settings.sockets)
+    if settings.sharing:
+        catalogue.install(bootstrap.endpoints_elsewhere(settings))
     made = core.initialize_application("public", config_files=core._get_config_files())
     policy_rules.install()
     return made
@@ -180,6 +186,29 @@ def _make_keys(keys: Path) -> None:
     flush_tree(temporary)
     temporary.rename(keys)
     flush(keys.parent)
+
+
+def _share_keys(settings: Settings) -> None:
+    """Take over the keys of stored credentials and of receipts from the site whose Keystone database this site shares.
+
+    The keys that sign tokens are the site's own: its tokens name their issuer.
+
+    Raises:
+        SystemExit: the keys of the other site can't be read.
+    """
+    theirs = settings.directory.parent / settings.shares / "data" / "keys"
+    for name in ("receipts", "credential"):
+        try:
+            keys = {path.name: path.read_bytes() for path in (theirs / name).iterdir()}
+        except OSError as error:
+            raise SystemExit(f"the keys of {settings.shares}, whose Keystone database {settings.site} shares: {error}") from None
+        own = settings.data / "keys" / name
+        for number, key in keys.items():
+            if not (own / number).exists() or (own / number).read_bytes() != key:
+                write_private(own / number, key.decode("ascii"))
+        for path in own.iterdir():
+            if path.name not in keys:
+                path.unlink()
 
 
 SERVICE = Service("keystone", __name__, configuration, listens=("identity",), needs=DATABASE_SERVERS)

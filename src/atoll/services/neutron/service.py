@@ -338,8 +338,8 @@ def _add_tables(settings: Settings) -> None:
 
     Alembic's part of Neutron sets options of the whole process, so the tables are added in a process of its own.
     """
-    if not network_services.stamps(settings):
-        return
+    if settings.shares or not network_services.stamps(settings):
+        return  # the owner of a shared database has added them
     process = multiprocessing.get_context("fork").Process(target=_add_missing, args=(settings,))
     process.start()
     process.join()

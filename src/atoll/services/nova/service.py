@@ -16,7 +16,7 @@ from atoll.services import base, common, database_files, databases
 from atoll.services.contract import DATABASE_SERVERS, LOOPBACK, Service, Settings
 from atoll.services.ini import Sections, render
 from atoll.services.neutron.ovn import layout
-from atoll.services.nova import libvirtd
+from atoll.services.nova import cells, libvirtd, zones
 from atoll.services.nova.recovery import requests
 from atoll.services.nova.recovery.redelivery import Redelivery
 from atoll.services.nova.synthesis import overlays
@@ -76,7 +76,7 @@ GUEST_MODULES = (
 def configuration(settings: Settings) -> dict[str, str]:
     """Render nova.conf; the paste file is upstream's own."""
     here: Sections = {
-        "DEFAULT": {"default_availability_zone": settings.site},
+        "DEFAULT": {"default_availability_zone": settings.site, **zones.default(settings)},
         "api": {"local_metadata_per_cell": False, "response_validation": common.VALIDATION},
         "neutron": {"service_metadata_proxy": True, "metadata_proxy_shared_secret": settings.secrets["metadata"]},
         "filter_scheduler": {
@@ -114,7 +114,8 @@ def compute(settings: Settings) -> tuple[Sections, ...]:
         "glance": {
             **common.certificate(settings),
             "valid_interfaces": "internal",
-            "endpoint_override": settings.url("image"),
+            # Each of the sites that share Nova has images of its own; the gateway finds an image at any of them.
+            "endpoint_override": settings.public_url("image") if settings.sharing else settings.url("image"),
             "region_name": settings.region,
         },
     }
@@ -248,13 +249,15 @@ def run(child: Child) -> None:
     _configure(settings)
     redelivery = Redelivery.configured()
     recovering_manager.prepare(redelivery, child.starting)
-    _map_cells(settings)
+    cells.map_cells(settings)
     _make_flavors()
     requests.recover(settings, redelivery)
     conductor, scheduler, compute = (
         start(*daemon) for daemon in (("nova-conductor", "conductor"), ("nova-scheduler", "scheduler"), COMPUTE)
     )
     _map_hosts()
+    if settings.sharing:
+        zones.enter(settings.site)
     serve(child, _application("osapi_compute"), _application("metadata"))
     # nova-compute's unfinished work may still call the conductor and the scheduler. Each takes about a second to stop its idle threads.
     compute.stop()
@@ -415,29 +418,6 @@ def start(binary: str, topic: str, second_topic: str | None = None) -> Any:
     daemon.service_ref.report_count += 1
     daemon.service_ref.save()
     return daemon
-
-
-def _map_cells(settings: Settings) -> None:
-    """Record the addresses of the cells in the API database; they change with the site's directory and with its bus."""
-    from nova import context, exception, objects
-
-    admin = context.get_admin_context()
-    cells = (
-        ("cell0", objects.CellMapping.CELL0_UUID, "none:///"),
-        ("cell1", "00000000-0000-0000-0000-000000000001", settings.transport_url),
-    )
-    for name, uuid, transport_url in cells:
-        connection = settings.database(f"nova_{name}")
-        try:
-            mapping = objects.CellMapping.get_by_uuid(admin, uuid)
-        except exception.CellMappingNotFound:
-            mapping = objects.CellMapping(
-                context=admin, uuid=uuid, name=name, transport_url=transport_url, database_connection=connection, disabled=False
-            )
-            mapping.create()
-        if (mapping.database_connection, mapping.transport_url) != (connection, transport_url):
-            mapping.database_connection, mapping.transport_url = connection, transport_url
-            mapping.save()
 
 
 def _make_flavors() -> None:

@@ -12,6 +12,9 @@ that does not exist stays. This module recovers:
 Recovery runs before the rest of Nova, in the process that holds all of Nova but nova-compute of compute sites. If a compute site is just
 about to build a server without a host, it continues, and the server becomes ACTIVE. Nothing is recovered with a bus other than `zenoh://`,
 because only its journal shows which casts will still be executed.
+
+On a Nova that several sites share, another site may be carrying a young request out. There, only requests older than `YOUNG_S` are
+recovered; the next start of any of these sites recovers the others.
 """
 
 from __future__ import annotations
@@ -23,6 +26,9 @@ from atoll.services.contract import Settings
 from atoll.services.nova.recovery.redelivery import Redelivery
 
 LOG = logging.getLogger(__name__)
+
+YOUNG_S = 600.0
+"""Age in seconds from which a request on a shared Nova is given up by a site that starts: longer than any step of a build takes."""
 
 
 def recover(settings: Settings, redelivery: Redelivery) -> None:
@@ -39,13 +45,27 @@ def recover(settings: Settings, redelivery: Redelivery) -> None:
     from nova import context, objects
 
     admin = context.get_admin_context()
-    later = redelivery.ids()
+    later = redelivery.ids() | (_young(admin) if settings.sharing else frozenset())
     cells = list(objects.CellMappingList.get_all(admin))
     for step in (_end_builds, _fail_without_host, _forget_unmapped, _count_deleted):
         try:
             step(admin, cells, later)
         except Exception:
             LOG.exception("interrupted requests could not all be recovered; the next start tries again")
+
+
+def _young(admin: Any) -> frozenset[str]:
+    """Return the ids of the servers whose request is younger than `YOUNG_S`."""
+    from datetime import timedelta
+
+    from nova.db.api import api, models
+    from oslo_utils import timeutils
+
+    def read(context: Any) -> list[Any]:
+        since = timeutils.utcnow() - timedelta(seconds=YOUNG_S)
+        return list(context.session.query(models.InstanceMapping.instance_uuid).filter(models.InstanceMapping.created_at >= since))
+
+    return frozenset(uuid for (uuid,) in api.context_manager.reader(read)(admin))
 
 
 def _end_builds(admin: Any, cells: list[Any], later: frozenset[str]) -> None:

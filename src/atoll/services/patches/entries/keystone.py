@@ -57,6 +57,17 @@ PATCHES = (
         },
     ),
     Patch(
+        "keystone-catalogue",
+        "keystone",
+        PatchKind.WRAPPER,
+        ("keystone.catalog.backends.sql.Catalog.get_v3_catalog",),
+        "Sites that share a Keystone database have endpoints of their own in one region, and each must show its own alone.",
+        f"{_MODULE}catalogue",
+        f"{_TESTS}test_keystone_catalogue.py::test_a_site_shows_its_own_endpoints_alone",
+        f"{_TESTS}test_keystone_catalogue.py::test_upstream_shows_the_endpoints_of_all_sites",
+        sources={"keystone/catalog/backends/sql.py:Catalog.get_v3_catalog": "8c56e358"},
+    ),
+    Patch(
         "keystone-clock",
         "keystone",
         PatchKind.WRAPPER,

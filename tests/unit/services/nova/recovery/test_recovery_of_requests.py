@@ -103,11 +103,11 @@ CUT_SHORT = """
     released = []
     client = SimpleNamespace(delete_allocation_for_instance=lambda _context, uuid, force: released.append(uuid) or True)
 
-    def settled():
+    def settled(sharing=()):
         with mock.patch.object(report, "report_client_singleton", lambda: client), \\
                 mock.patch.object(manager.ComputeTaskManager, "__init__", lambda self: setattr(self, "host", "paris")), \\
                 mock.patch.object(compute_utils, "notify_about_compute_task_error"), mock.patch.object(utils.rpc, "get_notifier"):
-            requests.recover(SimpleNamespace(transport_url="zenoh:///", data=root), redelivery)
+            requests.recover(SimpleNamespace(transport_url="zenoh:///", data=root, sharing=sharing), redelivery)
 
     def held(uuid):
         try:
@@ -127,11 +127,14 @@ CUT_SHORT = """
         building = uuid in {each.instance_uuid for each in objects.BuildRequestList.get_all(admin)}
         return [cell.name if cell else None, row, "building" if building else "", bool(mapping.queued_for_delete)]
 
+    settled(sharing=("paris", "lyon"))
+    shared = {name: held(uuid) for name, uuid in servers.items()}
     found = []
     for _start in range(2):
         settled()
         found.append({name: held(uuid) for name, uuid in servers.items()})
-    tell({"first": found[0], "second": found[1], "released": sorted(name for name, uuid in servers.items() if uuid in released)})
+    tell({"shared": shared, "first": found[0], "second": found[1],
+          "released": sorted(name for name, uuid in servers.items() if uuid in released)})
 """
 
 ERROR = ["error", None, True]
@@ -161,6 +164,12 @@ def test_redelivered_requests_are_left_alone(found):
 def test_servers_that_nova_compute_recovers_are_left_alone(found):
     assert found["first"]["on a host"] == ["cell1", ["building", "scheduling", False], "", False]
     assert found["first"]["active"] == ["cell1", ["active", None, False], "", False]
+
+
+def test_another_site_of_a_shared_nova_may_be_carrying_young_requests_out(found):
+    assert found["shared"]["recorded"] == [None, None, "building", False]
+    assert found["shared"]["without a host"] == ["cell1", ["building", "scheduling", False], "", False]
+    assert found["shared"]["request deleted"] == [None, None, "", False]
 
 
 def test_deleted_servers_use_no_quota(found):
