@@ -7,7 +7,19 @@ packages than `services` are listed by name, because those packages cannot impor
 
 from __future__ import annotations
 
-from atoll.services.patches.entries import compute_site, elsewhere, glance, keystone, neutron, nova, octavia, placement, shared, startup
+from atoll.services.patches.entries import (
+    compute_site,
+    elsewhere,
+    glance,
+    keystone,
+    neutron,
+    nova,
+    nova_cloudlets,
+    octavia,
+    placement,
+    shared,
+    startup,
+)
 from atoll.services.patches.patch import Patch
 
 PATCHES: tuple[Patch, ...] = (
@@ -16,6 +28,7 @@ PATCHES: tuple[Patch, ...] = (
     *glance.PATCHES,
     *neutron.PATCHES,
     *nova.PATCHES,
+    *nova_cloudlets.PATCHES,
     *compute_site.PATCHES,
     *placement.PATCHES,
     *octavia.PATCHES,
