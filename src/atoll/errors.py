@@ -92,6 +92,7 @@ _KINDS = (
     Kind("cloudlet.source", 502, "The source of an overlay failed or ended early; what arrived is kept."),
     Kind("cloudlet.unusable", 500, "A file of an image or an overlay can't be read or written."),
     Kind("cloudlet.upload", 502, "A base or an overlay can't be uploaded to Glance."),
+    Kind("cloudlet.capture", 409, "A running guest can't be captured with its memory."),
     Kind("cloudlet.worker", 500, "A process of a cloudlet command was killed."),
     Kind("cloudlet.handoff", 409, "A server is not handed off to another site; the message has the reason, and it stays where it is."),
     Kind("cloudlet.unsettled", 503, "It is not known yet how a hand-off ends; the sites settle it by themselves.", definite=False),

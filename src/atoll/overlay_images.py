@@ -33,6 +33,12 @@ DIGEST = "atoll_cloudlet_digest"
 MACHINE = "atoll_cloudlet_machine"
 """Property of a base: the machine type of its description, if it has one."""
 
+MEMORY = "atoll_cloudlet_memory"
+"""Property of an overlay with memory: the size of its part `memory` in MiB; only a hint, because the signed overlay decides."""
+
+EMPTY = "5d0b708774e3ddac1a66ae1f6219dd9c46e8e416ef7eb9815b2c4e77303bbcf9"
+"""The digest of the empty base (`cloudlet.empty`). An overlay of the empty base holds a whole base, and needs no other image."""
+
 PIECE = 1 << 20
 """Greatest number of bytes of a range."""
 

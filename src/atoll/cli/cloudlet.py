@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli import cloudlet_find, cloudlet_handoff, cloudlet_run
+from atoll.cli import cloudlet_capture, cloudlet_find, cloudlet_handoff, cloudlet_run
 from atoll.cli.bar import Bar
 from atoll.cli.cloudlet_upload import upload
 from atoll.cli.output import print_json
@@ -77,6 +77,7 @@ def _parts(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--device", type=_FILE, metavar="FILE", help="The state of the guest's devices."),
         click.option("--memory", type=_FILE, metavar="FILE", help="The guest's memory, each page at its own place in the file."),
         click.option("--disk", type=_FILE, metavar="FILE", help="The guest's disk, in raw format."),
+        click.option("--capture", type=_DIRECTORY, metavar="DIR", help="All files of a guest that `capture` has written."),
     ):
         function = option(function)
     return function
@@ -89,7 +90,7 @@ _trust = click.option("--trust", type=_FILE, multiple=True, metavar="PEM", help=
 @_parts
 @json_option
 @click.argument("target", type=_DIRECTORY)
-def base(target: Path, cpu: str | None, machine: str | None, *, as_json: bool, **files: Path | None) -> None:
+def base(target: Path, *, as_json: bool, **given: Any) -> None:
     """Make the base TARGET, a directory, from the files of a stopped guest.
 
     The files are copied with their holes. The printed digest identifies the base by its content: the same files make the same base
@@ -97,7 +98,7 @@ def base(target: Path, cpu: str | None, machine: str | None, *, as_json: bool, *
     """
     from atoll.cloudlet.base import make_base
 
-    parts = _given(files)
+    parts, cpu, machine = _guest(given)
     if (cpu is None) == ("memory" in parts):
         raise click.UsageError("--cpu and --memory belong together: expected both or neither")
     with Bar() as bar:
@@ -128,10 +129,11 @@ def overlay(*, target: Path, base_: Path, key: Path, as_json: bool, **given: Any
     from atoll.cloudlet.keys import read_signing_key
     from atoll.cloudlet.workers import Workers, suitable
 
-    jobs, parts = given.pop("jobs"), _given({name: given.pop(name) for name in ("disk", "memory", "device")})
-    if given["cpu"] is not None and "memory" not in parts:
+    jobs, level = given.pop("jobs"), given.pop("level")
+    parts, cpu, machine = _guest(given)
+    if cpu is not None and "memory" not in parts:
         raise click.UsageError("--cpu is given without --memory: expected both or neither")
-    task = Task(base_, parts, target, **given)
+    task = Task(base_, parts, target, level, cpu, machine)
     signer = read_signing_key(key)
     with Workers(jobs or suitable(task.parts.values())) as workers, Bar() as bar:
         made = make_overlay(task, signer, workers, bar)
@@ -211,15 +213,40 @@ def apply(*, overlay: str, trust: tuple[Path, ...], cpu: str | None, as_json: bo
         click.echo(f"{header.result.digest.hex()}  {path}")
 
 
-for _each in (base, overlay, verify, apply, upload, cloudlet_find.command, cloudlet_run.command, cloudlet_handoff.command):
+_COMMANDS = (
+    base,
+    overlay,
+    verify,
+    apply,
+    upload,
+    cloudlet_capture.command,
+    cloudlet_find.command,
+    cloudlet_run.command,
+    cloudlet_handoff.command,
+)
+for _each in _COMMANDS:
     command.add_command(_each)
+
+
+def _guest(given: Mapping[str, Any]) -> tuple[dict[str, Path], str | None, str | None]:
+    """Return the files of a guest by part, its CPU model and its machine type, as the options name them."""
+    files = {name: given[name] for name in ("disk", "memory", "device")}
+    directory = given["capture"]
+    if directory is None:
+        return _given(files), given["cpu"], given["machine"]
+    if any(value is not None for value in (*files.values(), given["cpu"], given["machine"])):
+        raise click.UsageError("--capture names all files of a guest: expected no other option for them")
+    from atoll.cloudlet.captured import read_captured
+
+    found = read_captured(directory)
+    return dict(found.parts), found.cpu, found.machine
 
 
 def _given(files: Mapping[str, Path | None]) -> dict[str, Path]:
     """Return the files that the options name, by part; refuse disks that are not raw."""
     parts = {name: path for name, path in files.items() if path is not None}
     if not parts:
-        raise click.UsageError("expected --disk, --memory or --device")
+        raise click.UsageError("expected --capture, --disk, --memory or --device")
     disk = parts.get("disk")
     if disk is not None and disk.is_file():
         with disk.open("rb") as file:

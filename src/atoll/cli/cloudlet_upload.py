@@ -30,6 +30,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option(
     "--trust", type=_FILE, multiple=True, metavar="PEM", help="The key of the overlay's maker; repeatable, if you trust several keys."
 )
+@click.option("--key", type=_FILE, metavar="PEM", help="The private key that signs a base with memory.")
 @click.option(
     "--visibility", type=click.Choice(["private", "shared", "community", "public"]), help="Who can use the image. [default: Glance's]"
 )
@@ -41,22 +42,23 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 def upload(path: Path, trust: tuple[Path, ...], os_cloud: str | None, *, as_json: bool, **wish: Any) -> None:
     """Upload a base or an overlay to Glance, with the properties by which sites start servers from it.
 
-    BASE is the directory of a base. OVERLAY is a file, which needs --trust and is verified completely first. Both must consist of a disk
-    alone. If your project has the image already, nothing is uploaded. `openstack server create --image NAME` then starts a server from the
-    overlay. The server's site fetches the base if it lacks it.
+    BASE is the directory of a base. OVERLAY is a file, which needs --trust and is verified completely first. Both consist of a disk, or of
+    the files that `capture` wrote. If your project has the image already, nothing is uploaded. `openstack server create --image NAME` then
+    starts a server from the overlay, or from a base with memory, which needs --key. The server's site fetches the base if it lacks it.
     """
-    from atoll.cloudlet.keys import read_trusted_key
+    from atoll.cloudlet.keys import read_signing_key, read_trusted_key
     from atoll.cloudlet.upload import Uploads, Wish
 
     is_base = path.is_dir()
     if is_base == bool(trust):
         raise click.UsageError("an overlay needs --trust PEM, the key of the overlay's maker; a base needs no --trust")
     keys = [read_trusted_key(each) for each in trust]
+    signer = read_signing_key(wish["key"]) if wish["key"] else None
     fields = {"visibility": wish["visibility"], "min_ram": wish["min_ram"], "atoll_keep": wish["keep"]}
     wanted = Wish(wish["name"] or path.resolve().name, {name: value for name, value in fields.items() if value is not None})
     with _glance(os_cloud) as (glance, project), Bar() as bar:
         uploads = Uploads(glance, project, bar)
-        found = uploads.base(path, wanted) if is_base else uploads.overlay(path, keys, wanted)
+        found = uploads.base(path, wanted, signer) if is_base else uploads.overlay(path, keys, wanted)
     if as_json:
         print_json({"image": found.id, "name": wanted.name, "uploaded": found.made, "properties": dict(found.properties)})
         return

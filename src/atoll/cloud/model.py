@@ -77,6 +77,7 @@ Options = dict[str, dict[str, dict[str, Any]]]
 """Values of options in the configuration files of services, by service, section and option."""
 
 Name = Annotated[str, Field(pattern=r"^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$")]
+MemoryKey = Annotated[str, Field(pattern=r"^(any|ed25519:[0-9a-f]{64}|p256:0[23][0-9a-f]{64})$")]
 
 
 class _Model(BaseModel):
@@ -167,6 +168,8 @@ class Site(_Model):
             docs/reference/upstream.md. "stock": the traffic of upstream's own code, for comparisons.
         cloudlet_cache_gib: the largest size in GiB of the site's cache of bases and launch images, from which the least recently used
             images are deleted first. It is also the largest size of an image's disk. See docs/how-to/start-a-server-from-an-overlay.md.
+        cloudlet_memory_keys: the names of keys whose overlays' memory the site resumes even if the overlay's image is not public. "any"
+            means all keys that a server's creator trusts. See docs/cloudlets.md.
         debug: whether services log at level DEBUG.
         options: more options for the services' own configuration files, by service, section and option; they override Atoll's.
     """
@@ -187,6 +190,7 @@ class Site(_Model):
     durability: Literal["full", "relaxed"] = Field(default="full", description="`full` or `relaxed`")
     traffic: Literal["reduced", "stock"] = Field(default="reduced", description="`reduced` or `stock`")
     cloudlet_cache_gib: int = Field(default=20, ge=1, le=16_384, description="an integer from 1 to 16384")
+    cloudlet_memory_keys: tuple[MemoryKey, ...] = Field(default=(), strict=False, description="a list of names of keys, such as [any]")
     debug: bool = Field(default=False, description="true or false")
     options: Options = Field(default_factory=dict, description="a mapping such as {nova: {DEFAULT: {cpu_allocation_ratio: 4}}}")
 

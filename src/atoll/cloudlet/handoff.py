@@ -105,7 +105,7 @@ def _residue(task: Mapping[str, Any], states: Path) -> dict[str, Any]:
     target.unlink(missing_ok=True)
     disk = Path(task["disk"])
     try:
-        _flatten(disk, raw, Path(task["images"]), live=bool(task["live"]))
+        flatten(disk, raw, Path(task["images"]), live=bool(task["live"]))
         with Workers(1) as workers:
             wanted = Task(states / task["base"], {DISK: raw}, target, int(task["level"]))
             made = make_overlay(wanted, read_signing_key(Path(task["key"])), workers, _quiet)
@@ -116,7 +116,7 @@ def _residue(task: Mapping[str, Any], states: Path) -> dict[str, Any]:
     return {"state": state, "length": made.length, "changed": changed}
 
 
-def _flatten(disk: Path, raw: Path, images: Path, *, live: bool) -> None:
+def flatten(disk: Path, raw: Path, images: Path, *, live: bool) -> None:
     """Write the content of a server's disk to a raw file, with holes.
 
     The guest's QEMU can write the disk's header. So the backing file and the format are not taken from there: a header that names another
@@ -142,7 +142,7 @@ def _backing(disk: Path, images: Path, share: Sequence[str]) -> Path | None:
     """Return the backing file of a disk, which must be one of the site's images; `None` if there is none.
 
     Raises:
-        AtollError: as for `_flatten`.
+        AtollError: as for `flatten`.
     """
     told = json.loads(_qemu_img("info", *share, "-f", "qcow2", "--output=json", str(disk)))
     if told.get("format-specific", {}).get("data", {}).get("data-file"):

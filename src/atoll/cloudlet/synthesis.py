@@ -17,6 +17,7 @@ import os
 import resource
 import shutil
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,16 +28,19 @@ from atoll.cloudlet import image, launch_stream, sparse
 from atoll.cloudlet.apply import apply, check_base
 from atoll.cloudlet.base import make_base, part_size
 from atoll.cloudlet.cache import LaunchCache, occupied
+from atoll.cloudlet.description import MEMORY
+from atoll.cloudlet.empty import make_empty
 from atoll.cloudlet.failures import invalid, unusable
 from atoll.cloudlet.header import Header, read_signed
 from atoll.cloudlet.keys import parse_name
 from atoll.cloudlet.pages import count
+from atoll.cloudlet.resume import HARDWARE, Resume
 from atoll.cloudlet.source import FileSource, opened
 from atoll.errors import AtollError
 from atoll.runtime.parents import die_with_parent
 
 DISK = "disk"
-"""The only part of an image that is used: a server boots from its disk, and memory is not resumed."""
+"""The part from which a server boots."""
 
 MEMORY_BYTES = 3 << 30
 """Greatest address space of the process in bytes; the libraries alone reserve some hundred megabytes."""
@@ -63,7 +67,8 @@ class BaseTask:
         name: the base's name in the cache.
         digest: the digest that the base must have.
         machine: the machine type in the base's description; may be empty.
-        disk: the base's disk, in raw format.
+        disk: the base's disk, in raw format; a file of an overlay of the empty base, if `keys` are given; `None` means the empty base.
+        keys: the names of keys, one of which must have signed the packed base. The signature gives no right: the digest decides.
     """
 
     cache: Path
@@ -71,7 +76,8 @@ class BaseTask:
     name: bytes
     digest: bytes
     machine: str
-    disk: Path
+    disk: Path | None
+    keys: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +93,7 @@ class LaunchTask:
         keys: for each trusted key, its name (`TrustedKey.name`), and the name in the cache of the launch image if this key has signed it.
         max_bytes: the greatest size of the disk in bytes.
         target: the file to make.
+        resume: the conditions for memory; `None` means that an overlay with memory is refused.
     """
 
     cache: Path
@@ -97,6 +104,7 @@ class LaunchTask:
     keys: Sequence[tuple[str, bytes]]
     max_bytes: int
     target: Path
+    resume: Resume | None = None
 
 
 @dataclass(frozen=True)
@@ -139,7 +147,7 @@ def verify_fetched(task: FetchedTask) -> str:
     if header.base != task.base:
         message = f"the overlay was made for the base {header.base.hex()[:16]}, not {task.base.hex()[:16]}, as its property says"
         raise AtollError("cloudlet.base", message)
-    _check_result(header, task)
+    _check_result(header, task.title, task.max_bytes)
     raw, made = task.directory / "raw", task.directory / "verified"
     try:
         launch_stream.unpack(task.stream, raw, header.result.size, lambda: require_space(task.directory, 0))
@@ -167,6 +175,12 @@ def keep_base(task: BaseTask) -> None:
     with cache.held(task.name) as path:
         if path is not None:
             return
+    if task.disk is None:
+        make_empty(cache.path(task.name))
+        return
+    if task.keys:
+        _unpack_base(task, task.disk, cache)
+        return
     size = part_size(task.disk)
     _check_size("the base's disk", size, task.limit)
     needed = task.disk.stat().st_blocks * 512 + count(size) * len(task.digest)
@@ -176,9 +190,36 @@ def keep_base(task: BaseTask) -> None:
     found = make_base({DISK: task.disk}, target, "", task.machine, _quiet).digest
     if found != task.digest:
         _remove(cache, task.name)
-        raise AtollError(
-            "cloudlet.base", f"the image's content is the base {found.hex()[:16]}, but its property names {task.digest.hex()[:16]}"
-        )
+        raise _other_base(found, task.digest)
+
+
+def _other_base(found: bytes, named: bytes) -> AtollError:
+    return AtollError("cloudlet.base", f"the image's content is the base {found.hex()[:16]}, but its property names {named.hex()[:16]}")
+
+
+def _unpack_base(task: BaseTask, packed: Path, cache: LaunchCache) -> None:
+    """Put a base into the cache that is packed as an overlay of the empty base.
+
+    Raises:
+        AtollError: as for `keep_base`, `read_signed` and `apply`.
+    """
+    with tempfile.TemporaryDirectory(prefix=".empty-", dir=packed.parent) as directory, opened(str(packed), None) as source:
+        assert isinstance(source, FileSource)
+        source.name = "the base"
+        header, _ = read_signed(source.read, map(parse_name, task.keys), source.name)
+        if header.result.digest != task.digest:
+            raise _other_base(header.result.digest, task.digest)
+        _check_parts(header, source.name)
+        _check_size("the base", header.result.size, task.limit)
+        _check_segments(header, source.name)
+        empty = Path(directory) / "base"
+        make_empty(empty)
+        check_base(header, image.describe(empty), empty, source.name)
+        cache.make_room(packed.stat().st_size)
+        require_space(task.cache, packed.stat().st_size)
+        _apply(source, header, empty, cache, task.name)
+    with cache.held(task.name):
+        cache.make_room(0)
 
 
 def make_disk(task: LaunchTask) -> str | None:
@@ -188,14 +229,14 @@ def make_disk(task: LaunchTask) -> str | None:
         The name of the key that has signed the overlay; `None` if the cache lacks the base or, if no overlay is given, the launch image.
 
     Raises:
-        AtollError: as for `apply`, `keys.parse_name` and `read_signed`; `cloudlet.invalid`: the image has more parts than a disk, or is too
-            large; `state.space`: the file system has too little space. Nothing is left.
+        AtollError: as for `apply`, `keys.parse_name`, `read_signed` and `Resume.check`; `cloudlet.invalid`: the image has unknown parts, or
+            is too large; `state.space`: the file system has too little space. Nothing is left.
     """
     cache = LaunchCache(task.cache, task.limit, by_content=False)
     for key, name in task.keys:
         with cache.held(name) as path:
             if path is not None:
-                _copy(path, task)
+                _copy(path, task, key)
                 return key
     if task.overlay is None:
         return None
@@ -206,7 +247,7 @@ def make_disk(task: LaunchTask) -> str | None:
         source.name = task.title
         header, signer = read_signed(source.read, (parse_name(key) for key, _ in task.keys), task.title)
         key, name = task.keys[signer]
-        _check_result(header, task)
+        _check_result(header, task.title, task.max_bytes, task.resume, key)
         check_base(header, image.describe(base), base, task.title)
         cache.make_room(occupied(base))
         require_space(task.cache, occupied(base))
@@ -214,7 +255,7 @@ def make_disk(task: LaunchTask) -> str | None:
     with cache.held(name) as path:
         if path is None:  # another process has deleted the image to make room
             return None
-        _copy(path, task)
+        _copy(path, task, key)
         if occupied(path) <= cache.limit:
             cache.make_room(0)
             return key
@@ -222,18 +263,33 @@ def make_disk(task: LaunchTask) -> str | None:
     return key
 
 
-def _check_result(header: Header, task: LaunchTask | FetchedTask) -> None:
+def _check_result(header: Header, title: str, max_bytes: int, resume: Resume | None = None, key: str = "") -> None:
     """Check the image that a signed header announces, before anything is written.
 
     Raises:
-        AtollError: `cloudlet.invalid`: the image has more parts than a disk, is too large, or has more segments than pages.
+        AtollError: as for `Resume.check`; `cloudlet.invalid`: the image has other parts than a disk or a guest with memory, is too large,
+            or has more segments than pages.
     """
+    _check_parts(header, title)
+    if header.result.part(MEMORY) is not None:
+        if resume is None:
+            raise invalid(title, "the image has memory: expected a disk alone")
+        resume.check(header.result, key, title)
+    disk = header.result.part(DISK)
+    assert disk is not None
+    _check_size(f"{title}: the disk", disk.size, max_bytes)
+    _check_segments(header, title)
+
+
+def _check_parts(header: Header, title: str) -> None:
     names = [part.name for part in header.result.parts]
-    if names != [DISK]:
-        raise invalid(task.title, f"the image has the parts {', '.join(names)}: expected a disk alone, because memory is not resumed yet")
-    _check_size(f"{task.title}: the disk", header.result.size, task.max_bytes)
-    if header.segments > count(header.result.size):
-        raise invalid(task.title, "the overlay has more segments than its result has pages", "make the overlay again")
+    if names not in ([DISK], [DISK, HARDWARE, MEMORY]):
+        raise invalid(title, f"the image has the parts {', '.join(names)}: expected {DISK}, or {DISK}, {HARDWARE} and {MEMORY}")
+
+
+def _check_segments(header: Header, title: str) -> None:
+    if header.segments > sum(count(part.size) for part in header.result.parts):
+        raise invalid(title, "the overlay has more segments than its result has pages", "make the overlay again")
 
 
 def _check_size(what: str, size: int, max_bytes: int) -> None:
@@ -268,22 +324,38 @@ def _apply(source: FileSource, header: Header, base: Path, cache: LaunchCache, n
         raise
 
 
-def _copy(launch: Path, task: LaunchTask) -> None:
-    """Copy the disk of a launch image, with its holes; the file system shares its content if it can.
+def _copy(launch: Path, task: LaunchTask, key: str) -> None:
+    """Copy the disk of a launch image and, if the image has memory, also its memory and hardware.
 
     Raises:
-        AtollError: `cloudlet.invalid`: the disk is too large; `state.space`: the file system has too little space; `cloudlet.unusable`: the
-            disk can't be read or written. Nothing is left.
+        AtollError: as for `Resume.check`; `cloudlet.invalid`: the disk is too large; `state.space`: the file system has too little space;
+            `cloudlet.unusable`: a part can't be read or written. Nothing is left.
     """
-    _check_size(f"{task.title}: the disk", image.describe(launch).size, task.max_bytes)
+    found = image.describe(launch)
+    targets = {DISK: task.target}
+    if found.part(MEMORY) is not None:
+        if task.resume is None:
+            raise invalid(task.title, "the image has memory: expected a disk alone")
+        task.resume.check(found, key, task.title)
+        targets |= {MEMORY: task.resume.memory, HARDWARE: task.resume.hardware}
+    disk = found.part(DISK)
+    assert disk is not None
+    _check_size(f"{task.title}: the disk", disk.size, task.max_bytes)
     require_space(task.target.parent, occupied(launch))
     try:
-        with (launch / DISK).open("rb") as source, task.target.open("xb") as target:
-            if not sparse.clone(source.fileno(), target.fileno()):
-                copy_sparse(source.fileno(), target.fileno())
+        for name, target in targets.items():
+            _copy_part(launch / name, target)
     except OSError as error:
-        task.target.unlink(missing_ok=True)
+        for target in targets.values():
+            target.unlink(missing_ok=True)
         raise unusable(error.filename or task.target, error) from None
+
+
+def _copy_part(source: Path, target: Path) -> None:
+    """Copy a file with its holes; the file system shares its content if it can."""
+    with source.open("rb") as opened_, target.open("xb") as copy:
+        if not sparse.clone(opened_.fileno(), copy.fileno()):
+            copy_sparse(opened_.fileno(), copy.fileno())
 
 
 def copy_sparse(source: int, target: int) -> None:
@@ -348,12 +420,18 @@ def run(task: Mapping[str, Any]) -> str | None:
     cache, limit = Path(task["cache"]), int(task["limit"])
     if "digest" in task:
         names = bytes.fromhex(task["name"]), bytes.fromhex(task["digest"])
-        keep_base(BaseTask(cache, limit, *names, task["machine"], Path(task["disk"])))
+        disk = Path(task["disk"]) if task["disk"] else None
+        keep_base(BaseTask(cache, limit, *names, task["machine"], disk, list(task.get("keys", ()))))
         return None
     overlay = Path(task["overlay"]) if task["overlay"] else None
     keys = [(key, bytes.fromhex(name)) for key, name in task["keys"]]
     base = bytes.fromhex(task["base"])
-    return make_disk(LaunchTask(cache, limit, base, overlay, task["title"], keys, int(task["max_bytes"]), Path(task["target"])))
+    resume = _resume(task["resume"]) if task.get("resume") else None
+    return make_disk(LaunchTask(cache, limit, base, overlay, task["title"], keys, int(task["max_bytes"]), Path(task["target"]), resume))
+
+
+def _resume(fields: Mapping[str, Any]) -> Resume:
+    return Resume(**{**fields, **{name: Path(fields[name]) for name in (MEMORY, HARDWARE)}})
 
 
 def main() -> None:

@@ -1,7 +1,8 @@
 """Bases and overlays as images of Glance, with the properties by which a site starts servers from them.
 
-A base is uploaded as an ordinary image: its disk in qcow2, from which any OpenStack can boot. An overlay is an image that only sites of
-Atoll can start. The user who uploads an image owns it, and needs no administrator.
+A base of a disk is uploaded as an ordinary image: its disk in qcow2, from which any OpenStack can boot. A base with memory is packed
+(`empty`), and is a base and an overlay at the same time. An overlay is an image that only sites of Atoll can start. The user who uploads an
+image owns it, and needs no administrator.
 """
 
 from __future__ import annotations
@@ -17,16 +18,18 @@ from typing import Any, Protocol
 from atoll import overlay_images
 from atoll.cloudlet import image
 from atoll.cloudlet.base import Report, check_content
-from atoll.cloudlet.description import ImageDescription
+from atoll.cloudlet.description import MEMORY, ImageDescription
+from atoll.cloudlet.empty import pack
 from atoll.cloudlet.failures import invalid
 from atoll.cloudlet.header import Header, read_signed
 from atoll.cloudlet.inspection import check_overlay
-from atoll.cloudlet.keys import TrustedKey
+from atoll.cloudlet.keys import SigningKey, TrustedKey
+from atoll.cloudlet.resume import HARDWARE
 from atoll.cloudlet.source import opened
 from atoll.errors import AtollError
 
 DISK = "disk"
-"""The only part of a base or overlay that an image of Glance can hold."""
+"""The part from which a server boots."""
 
 _HASH = "sha512"
 _OCTETS = {"Content-Type": "application/octet-stream"}
@@ -124,19 +127,22 @@ class Uploads:
     def __init__(self, glance: Glance, project: str, report: Report) -> None:
         self._glance, self._project, self._report = glance, project, report
 
-    def base(self, path: Path, wish: Wish) -> Uploaded:
+    def base(self, path: Path, wish: Wish, key: SigningKey | None = None) -> Uploaded:
         """Upload a base, unless the project has an image of it.
 
         Args:
             path: the base's directory.
             wish: the name and fields of the image.
+            key: the key that signs a base with memory.
 
         Raises:
-            AtollError: `cloudlet.invalid`: the base is damaged, or has more parts than a disk; `cloudlet.upload`: qemu-img is missing, or
-                has failed.
+            AtollError: `cloudlet.invalid`: the base is damaged, or has other parts than a disk or a guest with memory; `cloudlet.key`: a
+                base with memory needs a key; `cloudlet.upload`: qemu-img is missing, or has failed.
         """
         with image.opened(path) as found:
             _check_parts(found.description, str(path))
+            if found.description.part(MEMORY) is not None:
+                return self._packed(found, wish, key)
             properties = {overlay_images.DIGEST: found.description.digest.hex()}
             if found.description.machine:
                 properties[overlay_images.MACHINE] = found.description.machine
@@ -160,10 +166,35 @@ class Uploads:
             wish: the name and fields of the image.
 
         Raises:
-            AtollError: as for `read_signed` and `check_overlay`; `cloudlet.invalid`: the overlay's result has more parts than a disk.
+            AtollError: as for `read_signed` and `check_overlay`; `cloudlet.invalid`: the overlay's result has other parts than a disk
+                or a guest with memory.
         """
         header, key = _verified(path, trusted, self._report)
-        described = {overlay_images.BASE: header.base.hex(), overlay_images.KEY: key.name}
+        return self._overlay(path, header, key, wish, {})
+
+    def _packed(self, base: image.Image, wish: Wish, key: SigningKey | None) -> Uploaded:
+        """Pack a base with memory, and upload it as an overlay of the empty base that is also a base.
+
+        Raises:
+            AtollError: as for `base`.
+        """
+        if key is None:
+            raise AtollError("cloudlet.key", f"{base.path} has memory: expected a key that signs it", "give your private key with --key")
+        described = base.description
+        properties = {overlay_images.DIGEST: described.digest.hex(), overlay_images.MACHINE: described.machine}
+        if held := self._held({**properties, overlay_images.BASE: overlay_images.EMPTY, overlay_images.KEY: key.trusted.name}):
+            return Uploaded(str(held[0]["id"]), made=False, properties=properties)
+        check_content(base, self._report)
+        with tempfile.TemporaryDirectory(prefix="atoll-") as directory:
+            packed = Path(directory) / "overlay"
+            pack(base.path, packed, key, self._report)
+            with opened(str(packed), None) as source:
+                header = read_signed(source.read, [key.trusted], str(base.path))[0]
+            return self._overlay(packed, header, key.trusted, wish, properties)
+
+    def _overlay(self, path: Path, header: Header, key: TrustedKey, wish: Wish, more: Mapping[str, str]) -> Uploaded:
+        """Upload a verified overlay, with further properties, unless the project has an image of it."""
+        described = {overlay_images.BASE: header.base.hex(), overlay_images.KEY: key.name, **_memory(header.result), **more}
         query = {overlay_images.DIGEST: header.base.hex(), "status": "active"}
         bases = self._glance.get("/images", params=query).json()["images"]
         properties = described | ({overlay_images.BASE_IMAGE: str(bases[0]["id"])} if bases else {})
@@ -204,14 +235,24 @@ def _verified(path: Path, trusted: Sequence[TrustedKey], report: Report) -> tupl
 
 def _check_parts(description: ImageDescription, where: str) -> None:
     names = [part.name for part in description.parts]
-    if names != [DISK]:
-        raise invalid(where, f"it has the parts {', '.join(names)}: expected a disk alone", "servers boot: memory is not resumed yet")
+    if names not in ([DISK], [DISK, HARDWARE, MEMORY]):
+        expected = f"expected {DISK} alone, or {DISK}, {HARDWARE} and {MEMORY}"
+        raise invalid(where, f"it has the parts {', '.join(names)}: {expected}", "`atoll cloudlet capture` writes the files")
+
+
+def _memory(description: ImageDescription) -> dict[str, str]:
+    """Return the properties of an image with memory; Nova gives its servers the machine type `hw_machine_type`."""
+    memory = description.part(MEMORY)
+    if memory is None:
+        return {}
+    return {overlay_images.MEMORY: str(memory.size >> 20), "hw_machine_type": description.machine}
 
 
 def _fields(wish: Wish, description: ImageDescription, disk_format: str) -> dict[str, Any]:
     """Return the fields of a new image; Nova refuses flavors with a smaller disk than `min_disk`."""
-    gib = -(-description.size // 2**30)
-    return {"name": wish.name, "disk_format": disk_format, "container_format": "bare", "min_disk": gib, **wish.fields}
+    disk = description.part(DISK)
+    assert disk is not None
+    return {"name": wish.name, "disk_format": disk_format, "container_format": "bare", "min_disk": -(-disk.size // 2**30), **wish.fields}
 
 
 def _pack(disk: Path, target: Path) -> None:

@@ -65,6 +65,7 @@ class Settings:
         durability: `full` or `relaxed`: whether acknowledged changes survive a loss of power, or only the death of a process.
         traffic: `reduced`, or `stock`: without the patches that reduce control traffic (`Patch.traffic`).
         cloudlet_cache_gib: largest size in GiB of the cache of bases and launch images.
+        cloudlet_memory_keys: names of keys whose memory guests resume even from images that are not public; `any` means all keys.
         trace: how requests are recorded: `sample`, `size_mb`, `endpoint` (`atoll.trace.process.start`); empty if they are not.
     """
 
@@ -103,6 +104,7 @@ class Settings:
     durability: str = "full"
     traffic: str = "reduced"
     cloudlet_cache_gib: int = 20
+    cloudlet_memory_keys: tuple[str, ...] = ()
     trace: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -241,7 +243,8 @@ class Settings:
         """
         fields = json.loads((Path(directory) / SETTINGS_FILE).read_text(encoding="utf-8"))
         paths = {name: Path(fields[name]) for name in ("directory", "templates")}
-        return cls(**(fields | paths | {"network_services": tuple(fields.get("network_services", ()))}))
+        lists = {name: tuple(fields.get(name, ())) for name in ("network_services", "cloudlet_memory_keys")}
+        return cls(**(fields | paths | lists))
 
 
 @dataclass(frozen=True)

@@ -183,6 +183,7 @@ def render(  # noqa: PLR0913, PLR0917 - each argument is a part of the site
         durability=control.durability,
         traffic=control.traffic,
         cloudlet_cache_gib=site.cloudlet_cache_gib,
+        cloudlet_memory_keys=site.cloudlet_memory_keys,
         **_of_cloud(cloud),
         announce=cloud.discovery.announce.get(site.name, ""),
         realm=realms.assign(each.name for each in cloud.computes_of(control.name)).get(site.name, realms.OWN),

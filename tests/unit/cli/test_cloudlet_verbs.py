@@ -5,6 +5,7 @@ import random
 import sys
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
@@ -221,3 +222,48 @@ def test_small_overlay_has_its_size_in_kib(atoll, base):
     assert (
         "signed by a trusted key, 1 segment verified, for base" in atoll("cloudlet", "verify", "app.overlay", "--trust", "public.pem").out
     )
+
+
+@pytest.fixture
+def captured(files) -> Path:
+    """Write a directory as `capture` does."""
+    directory = files / "captured"
+    directory.mkdir()
+    (directory / "disk").write_bytes((files / "base.raw").read_bytes())
+    (directory / "memory").write_bytes((files / "base.mem").read_bytes())
+    (directory / "hardware").write_text('{"cpu": "EPYC", "machine": "pc-i440fx-10.0"}')
+    return directory
+
+
+def test_base_and_overlay_of_captured_guests(atoll, captured):
+    made = json.loads(atoll("cloudlet", "base", "warm", "--capture", "captured", "--json").out)
+    assert (made["cpu"], made["machine"], sorted(made["parts"])) == ("EPYC", "pc-i440fx-10.0", ["disk", "hardware", "memory"])
+    (captured / "memory").write_bytes(Path("app.mem").read_bytes())
+    words = "--base warm --capture captured --key key.pem --json"
+    ran = atoll("cloudlet", "overlay", "warm.overlay", *words.split())
+    assert json.loads(ran.out)["result"]["cpu"] == "EPYC"
+
+
+@pytest.mark.usefixtures("captured")
+@pytest.mark.parametrize("more", ["--disk base.raw", "--memory base.mem --cpu EPYC", "--machine pc"])
+def test_capture_is_given_alone(atoll, more):
+    ran = atoll("cloudlet", "base", "warm", "--capture", "captured", *more.split())
+    assert (ran.code, "--capture names all files of a guest" in ran.err, Path("warm").exists()) == (2, True, False)
+
+
+def test_capture_of_a_site(atoll, monkeypatch, tmp_path):
+    from atoll.site import capture as module
+    from atoll.site import sites
+
+    asked = []
+
+    def capture(settings, server, target, _report):
+        asked.append((settings, server, target))
+        return module.Capture("the-id", target, SimpleNamespace(cpu="EPYC", machine="pc-i440fx-10.0"))
+
+    monkeypatch.setattr(module, "capture", capture)
+    monkeypatch.setattr(sites, "site_settings", lambda _state, site: f"settings of {site}")
+    ran = atoll("cloudlet", "capture", "paris", "web", str(tmp_path / "files"), "--json")
+    assert json.loads(ran.out) == {"server": "the-id", "path": str(tmp_path / "files"), "cpu": "EPYC", "machine": "pc-i440fx-10.0"}
+    assert asked == [("settings of paris", "web", tmp_path / "files")]
+    assert "the-id, CPU model EPYC" in atoll("cloudlet", "capture", "paris", "web", "files").out

@@ -7,7 +7,7 @@ from atoll.errors import AtollError
 A_NAME = "expected a name of 1 to 32 lower-case letters, digits and hyphens, starting with a letter"
 KEYS = (
     "name, kind, control, port, host, services, compute, network, network_services, bus, rabbit, database, durability, traffic, "
-    "cloudlet_cache_gib, debug, options"
+    "cloudlet_cache_gib, cloudlet_memory_keys, debug, options"
 )
 URL = "expected a URL without a password, such as rabbit://openstack@10.0.0.1:5672/"
 

@@ -12,10 +12,11 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from small_machines import PAGE, Machine, quiet, random_pages
 
-from atoll.cloudlet import image, upload
+from atoll.cloudlet import empty, image, upload
 from atoll.cloudlet.keys import SigningKey
 from atoll.cloudlet.upload import Uploads, Wish
 from atoll.errors import AtollError
+from atoll.overlay_images import EMPTY
 
 STRANGER = SigningKey(ed25519.Ed25519PrivateKey.from_private_bytes(b"s" * 32)).trusted
 WISH = Wish("app", {"visibility": "private", "atoll_keep": "everywhere"})
@@ -148,13 +149,63 @@ def test_damaged_base_is_not_uploaded(disk):
     assert glance.images == {}
 
 
-def test_memory_is_refused(machine):
+def test_memory_without_its_hardware_is_refused(machine):
     glance = Glance()
-    with pytest.raises(AtollError, match="disk, memory: expected a disk alone"):
+    with pytest.raises(AtollError, match="disk, memory: expected disk alone, or disk, hardware and memory"):
         Uploads(glance, "mine", quiet).base(machine.base, WISH)
     machine.overlay()
-    with pytest.raises(AtollError, match="expected a disk alone"):
+    with pytest.raises(AtollError, match="disk, memory: expected disk alone"):
         overlay(machine, glance)
+    assert glance.images == {}
+
+
+@pytest.fixture
+def warm(tmp_path, key) -> Machine:
+    """Return a base and a guest with memory and hardware."""
+    pages = random_pages(random.Random(1), 300)
+    machine = Machine(tmp_path, key, {"disk": b"".join(pages[:9]), "memory": b"".join(pages), "hardware": b"{}"})
+    machine.guest(disk=b"".join(pages[:8]), memory=b"".join(pages[::-1]), hardware=b"{}")
+    machine.overlay()
+    return machine
+
+
+def test_base_with_memory_is_packed_signed_and_an_overlay_too(warm):
+    glance = Glance()
+    made = Uploads(glance, "mine", quiet).base(warm.base, WISH, warm.key)
+    found = glance.images[made.id]
+    digest = image.describe(warm.base).digest.hex()
+    expected = {
+        "atoll_cloudlet_base": EMPTY, "atoll_cloudlet_key": warm.key.trusted.name, "atoll_cloudlet_digest": digest,
+        "atoll_cloudlet_machine": "pc-q35-9.2", "atoll_cloudlet_memory": "1", "hw_machine_type": "pc-q35-9.2",
+    }  # fmt: skip
+    assert made.properties == expected
+    assert expected.items() <= found.items()
+    assert (found["disk_format"], found["min_disk"]) == ("raw", 1)
+    empty.make_empty(warm.directory / "empty")
+    warm.apply(glance.data[made.id], warm.directory / "launch", warm.directory / "empty")
+    assert image.describe(warm.directory / "launch").digest.hex() == digest
+    assert not Uploads(glance, "mine", quiet).base(warm.base, WISH, warm.key).made
+
+
+def test_base_with_memory_needs_a_key(warm):
+    glance = Glance()
+    with pytest.raises(AtollError, match="has memory: expected a key that signs it") as caught:
+        Uploads(glance, "mine", quiet).base(warm.base, WISH)
+    assert (caught.value.kind.code, glance.images) == ("cloudlet.key", {})
+
+
+def test_damaged_base_with_memory_is_not_uploaded(warm):
+    with (warm.base / "memory").open("r+b") as file:
+        file.write(b"damage")
+    glance = Glance()
+    with pytest.raises(AtollError, match="damaged at byte 0"):
+        Uploads(glance, "mine", quiet).base(warm.base, WISH, warm.key)
+    assert glance.images == {}
+
+
+def test_overlay_with_memory_names_the_machine_type_and_the_memory(warm):
+    made = overlay(warm, Glance())
+    assert (made.properties["hw_machine_type"], made.properties["atoll_cloudlet_memory"]) == ("pc-q35-9.2", "1")
 
 
 def test_qemu_img_that_is_missing(disk, monkeypatch):

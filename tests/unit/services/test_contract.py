@@ -9,7 +9,14 @@ from atoll.services import Settings
 
 def test_settings_come_back(settings):
     settings = replace(
-        settings, debug=True, region="West", transport_url="rabbit://u:p@h/", control="lyon", address="127.0.0.2", cloud="sea"
+        settings,
+        debug=True,
+        region="West",
+        transport_url="rabbit://u:p@h/",
+        control="lyon",
+        address="127.0.0.2",
+        cloud="sea",
+        cloudlet_memory_keys=("any",),
     )
     settings.directory.mkdir()
     settings.save()
@@ -84,6 +91,7 @@ def test_file_holds_nothing_but_plain_data(settings):
         "lists",
         "discovery",
         "cloudlet_cache_gib",
+        "cloudlet_memory_keys",
         "engine",
         "server",
         "shares",

@@ -65,6 +65,7 @@ GUEST_MODULES = (
     "atoll.services.patches.nova.guest_driver",
     "atoll.services.patches.nova.image_check",
     "atoll.services.patches.nova.overlay_images",
+    "atoll.services.patches.nova.resumed_guests",
     "nova.virt.libvirt.driver",
     "nova.virt.libvirt.volume.volume",
     "vif_plug_ovs.ovs",
@@ -356,11 +357,12 @@ def install_hypervisor(settings: Settings) -> None:
     else:
         import os_vif
 
-        from atoll.services.patches.nova import disk_flush, guest_driver, image_check, overlay_images, serial_ports
+        from atoll.services.patches.nova import disk_flush, guest_driver, image_check, overlay_images, resumed_guests, serial_ports
 
         libvirtd.open_instances(settings)
         os_vif.initialize()
         overlay_images.prepare(settings)
+        resumed_guests.prepare(settings)
         guest_driver.install(settings)
         if settings.durable:
             disk_flush.install()

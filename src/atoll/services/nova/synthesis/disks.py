@@ -17,6 +17,8 @@ from typing import Any, Protocol
 from uuid import uuid4
 
 from atoll.identifiers import fetched_launch
+from atoll.overlay_images import EMPTY
+from atoll.services.nova.synthesis import overlays
 from atoll.services.nova.synthesis.overlays import (
     DIGEST,
     Base,
@@ -84,10 +86,14 @@ class Disk:
     Attributes:
         name: the name of its file in Nova's cache of images.
         made: the file that was made, which the caller moves to that cache; `None` if the cache has the disk already.
+        memory: the file of the memory and the states of devices, which the caller may move; `None` if the image has no memory.
+        hardware: the file that describes the machine of an image with memory.
     """
 
     name: str
     made: Path | None
+    memory: Path | None = None
+    hardware: Path | None = None
 
 
 Lock = Callable[[str], AbstractContextManager[Any]]
@@ -123,21 +129,24 @@ class Disks:
             shutil.rmtree(path, ignore_errors=True)
 
     @contextmanager
-    def disk(self, image: Mapping[str, Any], caller: Caller, images: Images, max_bytes: int | None) -> Iterator[Disk]:
-        """Make the disk of an overlay's launch image, unless Nova's cache of images has it; its file exists only while the context lasts.
+    def disk(
+        self, image: Mapping[str, Any], caller: Caller, images: Images, max_bytes: int | None, resume: Mapping[str, Any]
+    ) -> Iterator[Disk]:
+        """Make the disk of an overlay's launch image, unless Nova's cache of images has it; its files exist only while the context lasts.
 
         Args:
             image: the overlay's image, as the caller reads it now.
             caller: the creator of the server.
             images: the images of the caller.
             max_bytes: the greatest size of the disk in bytes; `None` if the flavor sets no limit.
+            resume: the conditions for the memory of an overlay (`cloudlet.resume.Resume`), without its files.
 
         Raises:
             OverlayRefusal: no disk can be made; no file is left behind.
         """
         overlay = read_overlay(image)
         keys = trusted_keys(overlay, caller.project, caller.metadata)
-        bases = _bases(images, overlay, caller)[:MOST_BASES]
+        bases = [overlays.EMPTY_BASE] if overlay.base == EMPTY else _bases(images, overlay, caller)[:MOST_BASES]
         for base in bases:
             cached = self._cached_disk({key: base.launch(overlay, key) for key in keys})
             if cached is not None:
@@ -146,7 +155,7 @@ class Disks:
         directory = self._work / uuid4().hex
         directory.mkdir(mode=0o700, parents=True)
         try:
-            task = _Task(overlay, keys, images, min(max_bytes or self._limit, self._limit), directory)
+            task = _Task(overlay, keys, images, min(max_bytes or self._limit, self._limit), directory, resume)
             with ExitStack() as stack:
                 yield (self._of_site(task, bases, caller, stack) if bases else self._of_others(task, caller, stack))
         finally:
@@ -165,7 +174,8 @@ class Disks:
         with ExitStack() as trial:
             trial.enter_context(self._lock(fetched_launch(task.overlay.data.hash, "")))
             # For a second server, the base is brought, so that this site needs no other site from then on.
-            if self._cached_disk(names) is None and (disk := self._fetched(task, names)) is not None:
+            wanted = not task.overlay.memory and self._cached_disk(names) is None
+            if wanted and (disk := self._fetched(task, names)) is not None:
                 stack.enter_context(trial.pop_all())
                 return disk
         return self._disk_of_first_base(task, _brought(task.images, task.overlay, caller), stack)
@@ -233,7 +243,10 @@ class Disks:
         if key is None:
             raise OverlayRefusal("the site's cache of bases is too small for the servers that start at once: try again")
         task.images.check_raw(task.overlay.data.image, task.disk)
-        return Disk(file_name(launches[key]), task.disk)
+        if not task.memory.exists():
+            return Disk(file_name(launches[key]), task.disk)
+        name = file_name(launches[key], memory=True)
+        return Disk(name, None if self.has(name) else task.disk, task.memory, task.hardware)
 
     def _launch(self, task: _Task, base: Base, launches: Mapping[str, str]) -> str | None:
         return self._run(
@@ -246,6 +259,7 @@ class Disks:
                 "keys": list(launches.items()),
                 "max_bytes": task.max_bytes,
                 "target": str(task.disk),
+                "resume": {**task.resume, "memory": str(task.memory), "hardware": str(task.hardware)},
             }
         )
 
@@ -259,12 +273,19 @@ class Disks:
         with self._lock(base.name):
             if (self._cache / base.name).is_dir():
                 return
+            common = {"cache": str(self._cache), "limit": self._limit, "name": base.name, "digest": base.digest, "machine": base.machine}
+            if base.digest == EMPTY:
+                self._run({**common, "disk": ""})
+                return
             self._check_size("the base", base.data.size)
             disk = task.directory / "base"
             try:
-                task.images.fetch_raw(base.data.image, disk, self._limit)
-                common = {"cache": str(self._cache), "limit": self._limit, "name": base.name, "digest": base.digest}
-                self._run({**common, "machine": base.machine, "disk": str(disk)})
+                if base.keys:
+                    task.images.fetch(base.data.image, disk)
+                    common["keys"] = list(base.keys)
+                else:
+                    task.images.fetch_raw(base.data.image, disk, self._limit)
+                self._run({**common, "disk": str(disk)})
             finally:
                 disk.unlink(missing_ok=True)
 
@@ -293,6 +314,7 @@ class _Task:
         images: the caller's images.
         max_bytes: the greatest size of the disk in bytes.
         directory: a directory for its files.
+        resume: the conditions for memory, without its files.
     """
 
     overlay: Overlay
@@ -300,6 +322,7 @@ class _Task:
     images: Images
     max_bytes: int
     directory: Path
+    resume: Mapping[str, Any]
 
     @property
     def file(self) -> Path:
@@ -310,6 +333,16 @@ class _Task:
     def disk(self) -> Path:
         """The file of the disk that is made."""
         return self.directory / "disk"
+
+    @property
+    def memory(self) -> Path:
+        """The file of the memory that is made."""
+        return self.directory / "memory"
+
+    @property
+    def hardware(self) -> Path:
+        """The file with the description of the machine."""
+        return self.directory / "hardware"
 
 
 def _bases(images: Images, overlay: Overlay, caller: Caller) -> list[Base]:

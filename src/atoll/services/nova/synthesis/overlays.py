@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from atoll.identifiers import cached_base, cached_launch, fetched_launch
-from atoll.overlay_images import BASE, BASE_IMAGE, DIGEST, KEY, MACHINE, TRUST
+from atoll.overlay_images import BASE, BASE_IMAGE, DIGEST, EMPTY, KEY, MACHINE, MEMORY, TRUST
 
-PROPERTIES = (BASE, BASE_IMAGE, KEY, DIGEST, MACHINE)
+PROPERTIES = (BASE, BASE_IMAGE, KEY, DIGEST, MACHINE, MEMORY)
 """The properties of images; snapshots of servers do not inherit them, because they are complete disks."""
 
 MOST_KEYS = 8
@@ -59,11 +59,13 @@ class Overlay:
         data: its data.
         base: the digest of its base in hexadecimal, according to a property.
         keys: the names of keys, according to a property.
+        memory: whether a property says that it has memory; only its signed header decides.
     """
 
     data: Data
     base: str
     keys: tuple[str, ...]
+    memory: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,13 @@ class Base:
         data: its data.
         digest: the digest in hexadecimal, according to a property.
         machine: the machine type, according to a property.
+        keys: the names of keys, one of which has signed the data if they are a packed base; empty for a base that is a disk.
     """
 
     data: Data
     digest: str
     machine: str
+    keys: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -90,13 +94,18 @@ class Base:
         return cached_launch(self.name, overlay.data.hash, key)
 
 
-def file_name(launch: str) -> str:
+EMPTY_BASE = Base(Data("", "", public=True, size=0, hash="empty"), EMPTY, "")
+"""The base of packed bases, which each site makes itself."""
+
+
+def file_name(launch: str, *, memory: bool = False) -> str:
     """Return the name of a launch image's disk in Nova's cache of images, which expects 40 hexadecimal digits.
 
     Args:
         launch: the launch image's name in the cache (`Base.launch`).
+        memory: whether the launch image has memory. Then its disk has another name, because a server must not boot from the disk alone.
     """
-    return launch[:40]
+    return launch[-40:] if memory else launch[:40]
 
 
 def fetched_names(overlay: Overlay, keys: Iterable[str]) -> dict[str, str]:
@@ -122,7 +131,7 @@ def read_overlay(image: Mapping[str, Any]) -> Overlay:
     base, keys = str(properties[BASE]), _listed(properties.get(KEY, ""), f"property {KEY} of the image")
     if not _DIGEST.fullmatch(base):
         raise OverlayRefusal(f"property {BASE} of the image: expected the 64 hexadecimal digits of a base's digest")
-    return Overlay(_data(image), base, keys)
+    return Overlay(_data(image), base, keys, memory=MEMORY in properties)
 
 
 def read_bases(images: Iterable[Mapping[str, Any]], overlay: Overlay, project: str) -> list[Base]:
@@ -138,7 +147,9 @@ def read_bases(images: Iterable[Mapping[str, Any]], overlay: Overlay, project: s
         machine = str(image["properties"].get(MACHINE, ""))
         if image.get("status") == "active" and str(image["properties"].get(DIGEST)) == overlay.base and len(machine.encode()) <= 64:
             with suppress(OverlayRefusal):  # an image without a hash is skipped, and does not prevent the use of the others
-                found.append(Base(_data(image), overlay.base, machine))
+                properties = image["properties"]
+                keys = _listed(properties.get(KEY, ""), f"property {KEY} of the base") if is_overlay(properties) else ()
+                found.append(Base(_data(image), overlay.base, machine, keys[:MOST_KEYS]))
     return sorted(found, key=lambda base: (base.data.owner != project, not base.data.public, base.data.image))
 
 

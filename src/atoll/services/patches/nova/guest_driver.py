@@ -41,7 +41,7 @@ from atoll.services.contract import Settings
 from atoll.services.neutron.ovn import layout
 from atoll.services.nova import libvirtd
 from atoll.services.patches.nova import guest_faults
-from atoll.services.patches.nova.overlay_images import OverlayImages
+from atoll.services.patches.nova.resumed_guests import ResumedGuest, ResumedGuests
 
 STOPPED_AFTER_S = 5
 """Seconds after which the end of a guest is reported; a reboot starts it again sooner."""
@@ -77,7 +77,7 @@ def without_offloads(format_dom: Callable[..., Any]) -> Callable[..., Any]:
     return formatted
 
 
-class GuestDriver(OverlayImages):
+class GuestDriver(ResumedGuests):
     """The libvirt driver that Nova uses."""
 
     settings: Settings
@@ -160,5 +160,7 @@ def install(settings: Settings) -> None:
     GuestDriver.settings = settings
     if settings.datapath == "netdev":
         vconfig.LibvirtConfigGuestInterface.format_dom = without_offloads(vconfig.LibvirtConfigGuestInterface.format_dom)
-        guest.Guest.launch = reopening_interfaces(guest.Guest.launch, settings)
+        kinds: tuple[Any, ...] = (guest.Guest, ResumedGuest)
+        for kind in kinds:
+            kind.launch = reopening_interfaces(kind.launch, settings)
     setattr(nova.virt.libvirt, NAME, GuestDriver)

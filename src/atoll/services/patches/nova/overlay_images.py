@@ -46,7 +46,7 @@ from atoll.identifiers import ARRIVALS, HANDOFF_HINT, arrival_file
 from atoll.services import common
 from atoll.services.contract import Settings
 from atoll.services.nova.synthesis import overlays
-from atoll.services.nova.synthesis.disks import Caller, Disks
+from atoll.services.nova.synthesis.disks import Caller, Disk, Disks
 from atoll.services.nova.synthesis.gateway_client import GatewayClient, ServerCreator
 from atoll.services.nova.synthesis.overlays import OverlayRefusal
 from atoll.services.patches.nova import image_check
@@ -256,12 +256,22 @@ class OverlayImages(driver.LibvirtDriver):
                     raise OverlayRefusal("the image was an overlay when the server was created, and is none now")
                 yield None
                 return
-            with self.disks.disk(shown, Caller(str(instance.project_id), instance.metadata), found, max_bytes) as disk:
+            conditions = self.resume_conditions(instance, shown)
+            with self.disks.disk(shown, Caller(str(instance.project_id), instance.metadata), found, max_bytes, conditions) as disk:
                 if backing not in {None, disk.name}:
                     raise OverlayRefusal(
                         "the backing file of the server's disk is missing, and the image now yields another one: rebuild the server"
                     )
+                if backing is None and image_id == instance.image_ref:
+                    self.keep_memory(instance, disk)
                 yield partial(_move, disk.made), disk.name
+
+    def resume_conditions(self, _instance: Any, _image: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the conditions under which a server may resume memory; a driver that can resume it overrides this."""
+        return {"refused": "this site can't resume memory: use an overlay of a disk alone"}
+
+    def keep_memory(self, _instance: Any, _disk: Disk) -> None:
+        """Keep the memory of a launch image for a guest that is being created; a driver that can resume it overrides this."""
 
     def _rebase_original_qcow2_image(self, context: Any, instance: Any, backend: Any) -> None:
         """Give an unshelved disk its image's file as backing file again; make it complete in itself if that file was another one."""

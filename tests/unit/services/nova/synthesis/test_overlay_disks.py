@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 from test_overlay_decisions import KEY, SECOND, base, overlay
 
+from atoll.overlay_images import EMPTY, MEMORY
 from atoll.services.nova.synthesis import disks, overlays, worker
 from atoll.services.nova.synthesis.disks import Caller, Disks
-from atoll.services.nova.synthesis.overlays import OverlayRefusal, read_bases, read_overlay
+from atoll.services.nova.synthesis.overlays import OverlayRefusal, file_name, read_bases, read_overlay
 from atoll.services.nova.synthesis.worker import WrongBase
 
 LIMIT = 1 << 30
 MINE = Caller("mine", {})
+CONDITIONS = {"cpu": "EPYC", "machine": "pc-i440fx-10.0", "mib": 512, "keys": None}
 
 
 class Readable:
@@ -67,6 +69,7 @@ class Worker:
         self.tasks: list[Mapping[str, Any]] = []
         self.wrong: set[str] = set()
         self.forgets = 0
+        self.memory = False
 
     def __call__(self, task: Mapping[str, Any]) -> str | None:
         self.tasks.append(task)
@@ -93,6 +96,10 @@ class Worker:
                 return None
             launch.mkdir()
         Path(task["target"]).write_bytes(b"disk")
+        if self.memory:
+            assert CONDITIONS.items() <= task["resume"].items()
+            Path(task["resume"]["memory"]).write_bytes(b"memory")
+            Path(task["resume"]["hardware"]).write_bytes(b"hardware")
         return KEY
 
 
@@ -105,7 +112,7 @@ class Site:
 
     def boot(self, images: Readable, image: dict[str, Any] | None = None, caller: Caller = MINE, max_bytes: int | None = None) -> str:
         """Make a disk as the driver does, and return its name."""
-        with self.disks.disk(image or overlay(), caller, images, max_bytes) as disk:
+        with self.disks.disk(image or overlay(), caller, images, max_bytes, CONDITIONS) as disk:
             if disk.made is not None:
                 assert not (self.held / disk.name).exists()
                 disk.made.rename(self.held / disk.name)
@@ -394,8 +401,64 @@ def test_image_of_a_stranger_that_claims_to_be_the_base_holds_up_nobody_else(tmp
     assert not waiting
 
 
+def resumed(site: Site, images: Readable, image: dict[str, Any] | None = None) -> tuple[str, bool]:
+    """Make a disk and memory as the driver does; return the disk's name, and whether its file was made."""
+    with site.disks.disk(image or overlay(), MINE, images, None, CONDITIONS) as disk:
+        assert disk.memory is not None
+        assert disk.hardware is not None
+        assert (disk.memory.read_bytes(), disk.hardware.read_bytes()) == (b"memory", b"hardware")
+        if disk.made is not None:
+            disk.made.rename(site.held / disk.name)
+    site.check_clean()
+    return disk.name, disk.made is not None
+
+
+def test_each_server_gets_memory_and_the_disk_is_made_once(site):
+    site.worker.memory = True
+    images = Readable(base())
+    name, made = resumed(site, images)
+    assert made
+    assert resumed(site, images) == (name, False)
+    assert images.fetched == ["o", "i"]
+    assert name not in {file_name(each) for each in dict(site.worker.tasks[-1]["keys"]).values()}
+
+
+def test_disk_of_memory_is_no_disk_for_an_overlay_without_memory(site):
+    """A server whose overlay has memory must not boot from the disk alone, so the disk has another name."""
+    site.worker.memory = True
+    name, _ = resumed(site, Readable(base()))
+    site.worker.memory = False
+    assert site.boot(Readable(base())) != name
+
+
+def test_packed_base_is_fetched_as_it_is(site):
+    packed = base(**{overlays.BASE: EMPTY, overlays.KEY: f"{KEY},{SECOND}"})
+    images = Readable(packed)
+    images.fetch_raw = lambda *_: pytest.fail("a packed base is no disk")
+    site.boot(images)
+    (task,) = [each for each in site.worker.tasks if "digest" in each]
+    assert (task["keys"], task["digest"]) == ([KEY, SECOND], overlays.read_overlay(overlay()).base)
+
+
+def test_packed_base_starts_a_server_itself_and_needs_no_other_image(site):
+    images = Readable()
+    site.boot(images, overlay(**{overlays.BASE: EMPTY}))
+    assert (images.fetched, images.asked) == (["o"], [])
+    (task,) = [each for each in site.worker.tasks if "digest" in each]
+    assert (task["disk"], task["digest"]) == ("", EMPTY)
+
+
+def test_launch_image_with_memory_is_not_fetched_from_another_site(site):
+    images = Readable()
+    images.elsewhere = [base()]
+    images.launch = b"launch"
+    site.boot(images, overlay(**{MEMORY: "528"}))
+    assert images.launches == 0
+    assert images.asked == [("o", set())]
+
+
 def boot(site: Site, images: Readable, image: dict[str, Any] | None = None) -> None:
-    with site.disks.disk(image or overlay(), MINE, images, None) as disk:
+    with site.disks.disk(image or overlay(), MINE, images, None, CONDITIONS) as disk:
         if disk.made is not None:
             disk.made.rename(site.held / disk.name)
 

@@ -82,6 +82,7 @@ PRELUDE = """
 
     overlay_images.OverlayImages.disks._worker = worker
     made = guest_driver.GuestDriver(None)
+    made.resume_conditions = lambda instance, image: {"refused": "no libvirt in this test"}
 
     def server(reference, **kept):
         more = dict(metadata={}, trusted_certs=None, vm_state="building", task_state="spawning", migration_context=None)
