@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from http.client import HTTPException
 from typing import Any
 
-from atoll.bench.api import Answer
+from atoll.bench.api import Answer, Api
 from atoll.bench.failure import failed
-from atoll.bench.faults.client import Client, judged, judged_error
+from atoll.bench.faults.client import judged, judged_error
 from atoll.bench.faults.log import Attempt, Outcome
 from atoll.bench.faults.operation import Operation, Session
 from atoll.bench.faults.workloads import WORKLOADS
@@ -38,7 +38,7 @@ class RetryingClient:
         expects_no_copies: whether other sites must hold no copies of these networks, because the requests that made the copies failed.
     """
 
-    api: Client
+    api: Api
     site: str
     tenancy: Mapping[str, str]
     sites: tuple[str, ...]

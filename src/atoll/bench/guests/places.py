@@ -102,6 +102,22 @@ def plugged(program: Path, settings: Settings, site: int, ports: tuple[Port, Por
 
 
 @contextmanager
+def client(settings: Settings, site: int, name: str, port: Port) -> Iterator[int]:
+    """Make a namespace at a port of a site's network, for a client of the servers in that network; yield its descriptor.
+
+    Args:
+        settings: the settings of the site.
+        site: a descriptor of the site's network namespace.
+        name: the name of the device in that namespace, at most 15 characters.
+        port: the port to use.
+    """
+    with _network() as network:
+        _plug(settings, site, name, network, port)
+        _inside(network, lambda ip: _address(ip, port.address))
+        yield network
+
+
+@contextmanager
 def _network() -> Iterator[int]:
     descriptor = new_network()
     try:
