@@ -206,7 +206,7 @@ def _put(device: Any, place: str) -> None:
     if address is None or not own.startswith("pci ") or new is None:
         raise _differs(f"place of {device.tag}", place, own)
     bus, slot, function, multifunction = new.groups()
-    address.attrib.update(type="pci", domain="0x0000", bus=f"0x{bus}", slot=f"0x{slot}", function=f"0x{function}")
+    address.attrib.update({"domain": "0x0000", "bus": f"0x{bus}", "slot": f"0x{slot}", "function": f"0x{function}"})
     address.attrib.pop("multifunction", None)
     if multifunction:
         address.set("multifunction", "on")
