@@ -127,3 +127,14 @@ def test_change_is_not_refused_for_the_claimed_copy_of_a_site_of_limited_trust(t
             await bringer.everywhere(change)
 
     trial(tmp_path, trust, act, copies=("nice",))
+
+
+@pytest.mark.parametrize("hostile", ["..", "", "\ud800"])
+def test_service_itself_refuses_an_id_that_no_resource_can_have(tmp_path: Path, hostile: str) -> None:
+    async def act(here: Cloud, bringer: Bringer) -> None:
+        body = json.dumps({"subnet": {"network_id": hostile, "cidr": "10.0.0.0/24", "ip_version": 4}}).encode()
+        call = Call("POST", "network", "/v2.0/subnets", "", CIMultiDict({"X-Auth-Token": "user"}), body, "req-1")
+        assert await bringer.after(call) is None
+        assert here.changes == []
+
+    trial(tmp_path, limited(), act)

@@ -249,7 +249,7 @@ class ServiceClient:
 
     async def elsewhere(self, reference: Reference) -> list[RemoteResource]:
         """Return the resource at the other sites that have it, nearest first."""
-        sites = self.sites.reachable(_where(reference)[0])
+        sites = self.sites.reachable(_SERVICES.get(reference.kind, ""))
         answers = await asyncio.gather(*(self._try(site, reference) for site in sites))
         return [RemoteResource(site, body) for site, body in zip(sites, answers, strict=True) if body is not None]
 
@@ -265,14 +265,26 @@ VERSION = "2.61"
 """Nova's API microversion: the first in which a flavor shows its extra specs."""
 
 
+_SERVICES = {name: kind.service for name, kind in KINDS.items()} | {
+    kinds.SECURITY_GROUP: "network",
+    kinds.FLOATING_IP: "network",
+    kinds.HOST: "compute",
+}
+"""The service of the resources of each kind."""
+
+
 def _where(reference: Reference) -> tuple[str, str, str]:
-    """Return the service, the target and the key of the answer for a reference."""
+    """Return the service, the target and the key of the answer for a reference.
+
+    Raises:
+        ValueError: no resource can have this id.
+    """
     if reference.kind == kinds.SECURITY_GROUP:
         attribute = "id" if is_uuid(reference.id.lower()) else "name"
-        return "network", f"/v2.0/security-groups?{urlencode({attribute: reference.id})}", "security_groups"
+        return _SERVICES[reference.kind], f"/v2.0/security-groups?{urlencode({attribute: reference.id})}", "security_groups"
     if reference.kind == kinds.FLOATING_IP:
-        return "network", f"/v2.0/floatingips?{urlencode({'floating_ip_address': reference.id})}", "floatingips"
+        return _SERVICES[reference.kind], f"/v2.0/floatingips?{urlencode({'floating_ip_address': reference.id})}", "floatingips"
     if reference.kind == kinds.HOST:
-        return "compute", f"/v2.1/os-services?{urlencode({'binary': 'nova-compute', 'host': reference.id})}", "services"
+        return _SERVICES[reference.kind], f"/v2.1/os-services?{urlencode({'binary': 'nova-compute', 'host': reference.id})}", "services"
     kind = KINDS.get(reference.kind)
     return (kind.service, f"{kind.path}/{segment(reference.id)}", kind.key) if kind else ("", "", "")
