@@ -42,11 +42,11 @@ def command(*, cloud: str | None, port: int | None, trust: tuple[Path, ...], wai
     image and name, at any site, this server is used. A stopped one is started.
     """
     from atoll.cloudlet.keys import read_trusted_key
-    from atoll.cloudlet.run import CloudletRunner, Wish
+    from atoll.cloudlet.run import CloudletRunner, WantedRun
 
     keys = tuple(read_trusted_key(each).name for each in trust)
     with Bar() as bar:
-        found = CloudletRunner(cloud).run(Wish(**wish, port=port or 0, trust=keys, wait_s=wait), bar)
+        found = CloudletRunner(cloud).run(WantedRun(**wish, port=port or 0, trust=keys, wait_s=wait), bar)
     if as_json:
         print_json(asdict(found))
         return

@@ -41,7 +41,7 @@ _MISSING = "X-Atoll-Missing"
 
 
 @dataclass(frozen=True)
-class Wish:
+class WantedRun:
     """The server that a device wants.
 
     Attributes:
@@ -109,11 +109,11 @@ class CloudletRunner:
             config, self._gateway = credentials(self.cloud)
             self._session: Any = config.get_session()
 
-    def run(self, wish: Wish, report: Report) -> Running:
+    def run(self, wish: WantedRun, report: Report) -> Running:
         """Find or start a server near the device, and return once it answers.
 
         Args:
-            wish: see `Wish`.
+            wish: see `WantedRun`.
             report: called with the progress.
 
         Raises:
@@ -125,7 +125,7 @@ class CloudletRunner:
         except (KeyError, TypeError, AttributeError) as error:
             raise AtollError("cloudlet.run", f"an answer of the gateway is malformed ({type(error).__name__}: {error})") from None
 
-    def _run(self, wish: Wish, report: Report) -> Running:
+    def _run(self, wish: WantedRun, report: Report) -> Running:
         began = self.clock()
         report("finding the nearest site", 0, 1)
         image = self._image(wish.image)
@@ -203,7 +203,7 @@ class CloudletRunner:
         found = [each for each in listed if each.get("name") == name and (each.get("metadata") or {}).get(RUN) == image]
         return sorted(found, key=lambda each: (str(each.get("created")), each["id"])), str(answer.headers.get(_MISSING, ""))
 
-    def _create(self, wish: Wish, name: str, image: Mapping[str, Any], site: str) -> str:
+    def _create(self, wish: WantedRun, name: str, image: Mapping[str, Any], site: str) -> str:
         server: dict[str, Any] = {
             "name": name,
             "imageRef": image["id"],

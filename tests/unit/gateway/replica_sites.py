@@ -6,7 +6,7 @@ import asyncio
 import json
 import re
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
@@ -228,6 +228,9 @@ class Sites:
 
     def reachable(self, _service: str = "") -> list[str]:
         return [site for site in self.services if site not in self.cut and site != self.here]
+
+    def holders(self, sites: Iterable[str], _service: str) -> list[str]:
+        return list(dict.fromkeys(sites))
 
     def near_first(self, sites: list[str]) -> list[str]:
         return [site for site in self.services if site in sites]

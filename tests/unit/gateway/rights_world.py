@@ -7,7 +7,7 @@ import base64
 import hashlib
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -275,6 +275,9 @@ class Sites:
 
     def reachable(self, _service: str = "") -> list[str]:
         return [] if self.here in self._world.cut else [name for name in self.others() if name not in self._world.cut]
+
+    def holders(self, sites: Iterable[str], _service: str) -> list[str]:
+        return list(dict.fromkeys(sites))
 
     def near_first(self, sites: list[str]) -> list[str]:
         return sorted(sites, key=lambda site: (site != self.here, site))

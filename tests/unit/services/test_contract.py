@@ -90,6 +90,7 @@ def test_file_holds_nothing_but_plain_data(settings):
         "realm",
         "lists",
         "discovery",
+        "announce",
         "cloudlet_cache_gib",
         "cloudlet_memory_keys",
         "engine",

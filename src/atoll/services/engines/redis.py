@@ -66,8 +66,7 @@ def _for_other_sites(settings: Settings) -> tuple[str, ...]:
     """Return the lines that let other sites connect by TLS; both sides show certificates of the cloud's authority."""
     if not settings.database_port:
         return ()
-    files = (("ca-cert", "ca.pem"), ("cert", "cert.pem"), ("key", "key.pem"))
-    lines = (f"tls-{name}-file {_quoted(settings.tls / file)}" for name, file in files)
+    lines = (f"tls-{name}-file {_quoted(settings.tls / (name.removesuffix('-cert') + '.pem'))}" for name in ("ca-cert", "cert", "key"))
     return (f"bind {settings.host}", f"tls-port {settings.database_port}", *lines, "tls-auth-clients yes")
 
 

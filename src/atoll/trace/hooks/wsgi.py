@@ -33,8 +33,7 @@ def traced(application: Application) -> Application:
 
 
 def _describe(environ: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    path = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}"
-    method = environ["REQUEST_METHOD"]
+    path, method = f"{environ.get('SCRIPT_NAME', '')}{environ.get('PATH_INFO', '')}", environ["REQUEST_METHOD"]
     attributes = {"http.request.method": method, "url.path": names.safe_path(path)}
     if environ.get("QUERY_STRING"):
         attributes["url.query"] = names.safe_query(environ["QUERY_STRING"])

@@ -95,7 +95,6 @@ def site_of(here: str, doubtful: Iterable[str] = ()) -> Callable[[str], str]:
     ManySitesFormatter.doubtful = frozenset(doubtful)
 
     def find(token_id: str) -> str:
-        found = ManySitesFormatter.site_of(token_id)
-        return here if found == OWN else found
+        return here if (found := ManySitesFormatter.site_of(token_id)) == OWN else found
 
     return find
