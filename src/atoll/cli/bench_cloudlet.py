@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from atoll.cli.bench_runs import measure, print_report
+from atoll.cli.bench_runs import measure, print_outcome, print_report
 from atoll.cli.session import Session
 from atoll.cli.verb import json_option, verb
 
@@ -132,13 +131,7 @@ def _soak(session: Session, steps: int, seed: int, *, as_json: bool) -> int:
 
     check_soak()
     outcome = measure(lambda count, work: run(count, seed, work, session.cache), steps)
-    if as_json:
-        print(json.dumps(outcome.to_json()))
-    else:
-        for name, value in outcome.to_json().items():
-            for each in value if isinstance(value, list) else [value]:
-                click.echo(f"{name:15} {each}")
-    sys.stdout.flush()
+    print_outcome(outcome.to_json(), as_json=as_json)
     if not outcome.ok:
         raise failed(f"{len(outcome.violations)} violations were found", f"to repeat the same steps: --soak {steps} --seed {seed}")
     return 0

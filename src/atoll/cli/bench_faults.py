@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
 
 import click
 
-from atoll.cli.bench_runs import measure
+from atoll.cli.bench_runs import measure, print_outcome
 from atoll.cli.verb import json_option, verb
 
 
@@ -34,13 +32,7 @@ def faults(*, as_json: bool, minutes: float, seed: int, sites: int, keep: Path |
     names = tuple(f"site-{number}" for number in range(1, sites + 1))
     plan = kept_schedule(replay) if replay else schedule(seed, minutes * 60, names, CLIENTS_PER_SITE)
     outcome = measure(lambda plan, work: run(plan, work, keep), plan)
-    if as_json:
-        print(json.dumps(outcome.to_json()))
-    else:
-        for name, value in outcome.to_json().items():
-            for each in value if isinstance(value, list) else [value]:
-                click.echo(f"{name:15} {each}")
-    sys.stdout.flush()
+    print_outcome(outcome.to_json(), as_json=as_json)
     if not outcome.ok:
         counts = f"{len(outcome.violations)} violations are left, and {len(outcome.failures)} faults could not be injected or undone"
         raise failed(counts, f"to repeat the same run: --seed {plan.seed}; with --keep DIR, its logs and findings are kept")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,6 +58,22 @@ def print_report(report: Mapping[str, Any], table: Callable[[], Table], *, as_js
     from atoll.cli.output import data_console
 
     data_console().print(table())
+
+
+def print_outcome(outcome: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print an outcome on standard output: as one JSON object in one line, or each value, and each element of a list, in a line of its own.
+
+    Args:
+        outcome: the outcome, ready for `json.dumps`.
+        as_json: whether to print JSON.
+    """
+    if as_json:
+        print(json.dumps(outcome))
+    else:
+        for name, value in outcome.items():
+            for each in value if isinstance(value, list) else [value]:
+                click.echo(f"{name:15} {each}")
+    sys.stdout.flush()
 
 
 def parse_sizes(text: str) -> tuple[int, ...]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any
@@ -65,7 +66,7 @@ def find(cloud: str | None = None, device: IPv4Address | IPv6Address | None = No
         AtollError: `discovery.credentials`: the credentials are missing or not those of a gateway; `discovery.refused`: the gateway refuses
             the request, or its answer is not a zone; `discovery.unreachable`: the gateway does not answer.
     """
-    try:
+    with translated_errors():
         config, gateway = credentials(cloud)
         answer = config.get_session().post(
             gateway + PATH,
@@ -75,12 +76,6 @@ def find(cloud: str | None = None, device: IPv4Address | IPv6Address | None = No
             redirect=False,
             timeout=TIMEOUT_S,
         )
-    except (ConfigException, Unauthorized) as error:
-        raise AtollError("discovery.credentials", first_line(error), HINT) from None
-    except (ConnectFailure, DiscoveryFailure, HttpError) as error:
-        raise AtollError("discovery.unreachable", first_line(error)) from None
-    except ClientException as error:
-        raise AtollError("discovery.credentials", first_line(error), HINT) from None
     return _zone(answer, config.get_region_name() or "")
 
 
@@ -142,3 +137,16 @@ _ADVICE = {
 def first_line(error: Exception) -> str:
     """Return the first line of an error's message."""
     return str(error).strip().partition("\n")[0] or type(error).__name__
+
+
+@contextmanager
+def translated_errors() -> Iterator[None]:
+    """Turn the errors of keystoneauth, and of the configuration of clouds, into those of this project."""
+    try:
+        yield
+    except (ConfigException, Unauthorized) as error:
+        raise AtollError("discovery.credentials", first_line(error), HINT) from None
+    except (ConnectFailure, DiscoveryFailure, HttpError) as error:
+        raise AtollError("discovery.unreachable", first_line(error)) from None
+    except ClientException as error:
+        raise AtollError("discovery.credentials", first_line(error), HINT) from None

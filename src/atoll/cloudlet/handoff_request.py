@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from keystoneauth1.exceptions import ClientException, ConnectFailure, DiscoveryFailure, HttpError, Unauthorized
-from openstack.exceptions import ConfigException
-
 from atoll.cloudlet.base import Report
-from atoll.cloudlet.find import HINT, credentials, first_line
+from atoll.cloudlet.find import credentials, translated_errors
 from atoll.errors import AtollError
 
 LOOK_S = 0.5
@@ -67,7 +63,7 @@ class HandoffClient:
 
     def __init__(self, cloud: str | None, sleep: Callable[[float], None] = time.sleep) -> None:
         self._sleep = sleep
-        with _translated():
+        with translated_errors():
             config, self._gateway = credentials(cloud)
             self._session: Any = config.get_session()
 
@@ -107,7 +103,7 @@ class HandoffClient:
             return str(UUID(name))
         except ValueError:
             pass
-        with _translated():
+        with translated_errors():
             answer = self._session.get(f"{self._gateway}/compute/v2.1/servers", params={"name": f"^{name}$"}, raise_exc=False)
             found = [each["id"] for each in answer.json()["servers"] if each["name"] == name] if answer.ok else []
         if len(set(found)) != 1:
@@ -117,7 +113,7 @@ class HandoffClient:
 
     def _ask(self, method: str, server: str, body: Mapping[str, str] | None = None, handoff: str = "") -> dict[str, Any]:
         url = f"{self._gateway}/cloudlet/v1/servers/{server}/handoff" + (f"?id={handoff}" if handoff else "")
-        with _translated():
+        with translated_errors():
             more = {} if body is None else {"json": dict(body)}
             answer = self._session.request(url, method, raise_exc=False, redirect=False, timeout=TIMEOUT_S, **more)
         try:
@@ -129,16 +125,3 @@ class HandoffClient:
             why = f"HTTP {answer.status_code}, and no message: the gateway may be of an earlier version"
         code = "server.unknown" if answer.status_code == 404 and " server " in why else "cloudlet.handoff"
         raise AtollError("discovery.unreachable" if method == "GET" and answer.status_code == 503 else code, " ".join(why.split()))
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn the errors of keystoneauth into those of this project."""
-    try:
-        yield
-    except (ConfigException, Unauthorized) as error:
-        raise AtollError("discovery.credentials", first_line(error), HINT) from None
-    except (ConnectFailure, DiscoveryFailure, HttpError) as error:
-        raise AtollError("discovery.unreachable", first_line(error)) from None
-    except ClientException as error:
-        raise AtollError("discovery.credentials", first_line(error), HINT) from None

@@ -10,17 +10,14 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from keystoneauth1.exceptions import ClientException, ConnectFailure, DiscoveryFailure, HttpError, Unauthorized
-from openstack.exceptions import ConfigException
-
 from atoll.cloudlet.base import Report
-from atoll.cloudlet.find import HINT, credentials, find, first_line
+from atoll.cloudlet.find import credentials, find, translated_errors
 from atoll.errors import AtollError
 from atoll.overlay_images import BASE, TRUST
 
@@ -105,7 +102,7 @@ class CloudletRunner:
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
-        with _translated():
+        with translated_errors():
             config, self._gateway = credentials(self.cloud)
             self._session: Any = config.get_session()
 
@@ -191,7 +188,7 @@ class CloudletRunner:
 
     def _servers(self, name: str, image: str) -> tuple[list[dict[str, Any]], str]:
         """Return the servers that were started for a name and an image, the oldest first, and the sites that did not answer."""
-        with _translated():
+        with translated_errors():
             answer = self._session.get(
                 f"{self._gateway}/compute/v2.1/servers/detail",
                 params={"name": "^" + name.replace(".", r"\.") + "$"},
@@ -276,7 +273,7 @@ class CloudletRunner:
     # Requests
 
     def _ask(self, method: str, path: str, accepted: tuple[int, ...] = (), json: Any = None, **query: str) -> dict[str, Any]:
-        with _translated():
+        with translated_errors():
             more = {} if json is None else {"json": json}
             answer = self._session.request(
                 self._gateway + path, method, params=query, raise_exc=False, redirect=False, timeout=TIMEOUT_S, **more
@@ -324,16 +321,3 @@ def _accepts(address: str, port: int) -> bool:
     except OSError:
         return False
     return True
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    """Turn the errors of keystoneauth into those of this project."""
-    try:
-        yield
-    except (ConfigException, Unauthorized) as error:
-        raise AtollError("discovery.credentials", first_line(error), HINT) from None
-    except (ConnectFailure, DiscoveryFailure, HttpError) as error:
-        raise AtollError("discovery.unreachable", first_line(error)) from None
-    except ClientException as error:
-        raise AtollError("discovery.credentials", first_line(error), HINT) from None

@@ -1,4 +1,4 @@
-"""Whether this site reaches the server of a database that it shares with other sites.
+"""The connection of this site to the server of a database that it shares with other sites.
 
 A site that is cut off from the server can read its replicas and write nothing. Its services would try to commit for some seconds and then
 fail with status 500. The gateway watches the server, and refuses changes at once, with one sentence that says why.

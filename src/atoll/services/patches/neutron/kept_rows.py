@@ -92,6 +92,20 @@ def _is_empty(context: Any, objects: Any) -> bool:
     return _none(EMPTY[model], model, context, lambda session: session.query(*inspect(model).primary_key))
 
 
+def _answer(kept: KeptReads, key: Any, read: Callable[[Any], Any], context: Any, keep: Callable[[Any], bool] = lambda _answer: True) -> Any:
+    """Return a kept answer that is the same for all callers, or read it.
+
+    Args:
+        kept: keeps the answer.
+        key: identifies the question.
+        read: reads the answer with a context.
+        context: the caller's context.
+        keep: returns whether an answer that was read may be kept.
+    """
+    with api.CONTEXT_READER.using(context):
+        return kept.answer(key, lambda: read(context), lambda: read(get_admin_context()), context.session, keep)
+
+
 def _limits(upstream: Function) -> Function:
     """Wrap the method that reads the limits of a project; other projects' limits are visible to administrators only."""
 
@@ -111,14 +125,7 @@ def _default_group(upstream: Function) -> Function:
 
     @wraps(upstream)
     def _get_default_sg_id(self: Any, context: Any, project_id: str) -> Any:
-        with api.CONTEXT_READER.using(context):
-            return GROUPS.answer(
-                project_id,
-                lambda: upstream(self, context, project_id),
-                lambda: upstream(self, get_admin_context(), project_id),
-                context.session,
-                keep=bool,
-            )
+        return _answer(GROUPS, project_id, lambda reader: upstream(self, reader, project_id), context, keep=bool)
 
     return _get_default_sg_id
 
@@ -152,13 +159,7 @@ def _port_security(upstream: Function) -> Function:
 
     @wraps(upstream)
     def _get_network_security_binding(self: Any, context: Any, network_id: str) -> Any:
-        with api.CONTEXT_READER.using(context):
-            return PORT_SECURITY.answer(
-                network_id,
-                lambda: upstream(self, context, network_id),
-                lambda: upstream(self, get_admin_context(), network_id),
-                context.session,
-            )
+        return _answer(PORT_SECURITY, network_id, lambda reader: upstream(self, reader, network_id), context)
 
     return _get_network_security_binding
 
@@ -171,13 +172,7 @@ def _segments(upstream: Function) -> Function:
         if len(network_ids) != 1:
             several: dict[str, list[Any]] = upstream(context, network_ids, filter_dynamic)
             return several
-        with api.CONTEXT_READER.using(context):
-            found = SEGMENTS.answer(
-                (network_ids[0], filter_dynamic),
-                lambda: upstream(context, network_ids, filter_dynamic),
-                lambda: upstream(get_admin_context(), network_ids, filter_dynamic),
-                context.session,
-            )
+        found = _answer(SEGMENTS, (network_ids[0], filter_dynamic), lambda reader: upstream(reader, network_ids, filter_dynamic), context)
         return {network_id: [dict(segment) for segment in segments] for network_id, segments in found.items()}
 
     return get_networks_segments
@@ -193,8 +188,7 @@ def _subnet(upstream: Any) -> Any:
             found = read(cls, reader, subnet_id)
             return SimpleNamespace(cidr=found.cidr, gateway_ip=found.gateway_ip, project_id=found.project_id)
 
-        with api.CONTEXT_READER.using(context):
-            return SUBNETS.answer(subnet_id, lambda: used(context), lambda: used(get_admin_context()), context.session)
+        return _answer(SUBNETS, subnet_id, used, context)
 
     return classmethod(_fetch_subnet)
 
@@ -205,14 +199,7 @@ def _ipam_subnet(upstream: Any) -> Any:
 
     @wraps(read)
     def load_by_neutron_subnet_id(cls: Any, context: Any, subnet_id: str) -> Any:
-        with api.CONTEXT_READER.using(context):
-            return POOLS.answer(
-                subnet_id,
-                lambda: read(cls, context, subnet_id),
-                lambda: read(cls, get_admin_context(), subnet_id),
-                context.session,
-                keep=bool,
-            )
+        return _answer(POOLS, subnet_id, lambda reader: read(cls, reader, subnet_id), context, keep=bool)
 
     return classmethod(load_by_neutron_subnet_id)
 
@@ -222,9 +209,7 @@ def _pools(upstream: Function) -> Function:
 
     @wraps(upstream)
     def list_pools(self: Any, context: Any) -> Any:
-        with api.CONTEXT_READER.using(context):
-            key = ("pools", self._ipam_subnet_id)
-            return list(POOLS.answer(key, lambda: upstream(self, context), lambda: upstream(self, get_admin_context()), context.session))
+        return list(_answer(POOLS, ("pools", self._ipam_subnet_id), lambda reader: upstream(self, reader), context))
 
     return list_pools
 

@@ -1,4 +1,4 @@
-"""Whether a new server boots from a volume, taken from the request instead of from the database.
+"""The kind of a new server's root disk, volume or not, taken from the request instead of from the database.
 
 While it builds a server, the resource tracker asks whether the server boots from a volume, and reads the server's disks for that. The
 conductor has read or created the same disks just before, and sends them with the request.
