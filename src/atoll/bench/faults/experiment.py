@@ -118,10 +118,9 @@ def run(plan: Schedule, work: Workspace, kept: Path | None = None) -> RoundOutco
         work.say("creating images, flavors and networks for servers at each site")
         tenancies = dict(zip(cloud.sites, ask_all(cloud, "prepare", {}), strict=True))
         before = _await_agreement(cloud, work.say)
-        injector = FaultInjector(cloud, plan, work.say)
-        unasked = _work(cloud, plan, tenancies, injector, work.say)
-        work.say("the faults are over: healing all links, and starting all sites")
-        injector.end()
+        with FaultInjector(cloud, plan, work.say) as injector:
+            unasked = _work(cloud, plan, tenancies, injector, work.say)
+            work.say("the faults are over: healing all links, and starting all sites")
         heal(cloud)
         attempts = read(work.root.glob("log-*.jsonl"))
         found = ConvergenceCheck(cloud, plan, attempts, before, work.say)
@@ -169,6 +168,9 @@ def _work(cloud: FaultyCloud, plan: Schedule, tenancies: Mapping[str, Any], inje
 class FaultInjector:
     """Injects and undoes the faults of a schedule, each in a thread of its own.
 
+    Used as a context, it waits at the end until all faults are undone, also after an error or Ctrl-C. Otherwise, the commands that undo
+    them would hold the lock of a cloud that is about to be destroyed.
+
     Args:
         cloud: the cloud that the faults affect.
         plan: the schedule.
@@ -183,18 +185,20 @@ class FaultInjector:
         self._threads: list[threading.Thread] = []
         self.failures: list[str] = []
 
+    def __enter__(self) -> FaultInjector:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
     def begin(self, begin_s: float) -> None:
         """Start the threads; the times of the faults are relative to `begin_s` of the monotonic clock."""
         for fault in self._plan.faults:
             thread = threading.Thread(target=self._happen, args=(fault, begin_s), name=str(fault), daemon=True)
             self._threads.append(thread)
             thread.start()
-
-    def end(self) -> None:
-        """Wait until all faults are undone."""
-        self._over.set()
-        for thread in self._threads:
-            thread.join()
 
     def _happen(self, fault: Fault, begin_s: float) -> None:
         if self._over.wait(max(0.0, begin_s + fault.at_s - time.monotonic())):
