@@ -39,7 +39,7 @@ _FILE = click.Path(dir_okay=False, path_type=Path)
 @click.option("--os-cloud", metavar="NAME", help="The cloud of clouds.yaml. [default: $OS_CLOUD, or the OS_* variables]")
 @json_option
 @click.argument("path", metavar="BASE|OVERLAY", type=click.Path(exists=True, path_type=Path))
-def upload(path: Path, trust: tuple[Path, ...], os_cloud: str | None, *, as_json: bool, **wish: Any) -> None:
+def upload(path: Path, trust: tuple[Path, ...], os_cloud: str | None, *, as_json: bool, **options: Any) -> None:
     """Upload a base or an overlay to Glance, with the properties by which sites start servers from it.
 
     BASE is the directory of a base. OVERLAY is a file, which needs --trust and is verified completely first. Both consist of a disk, or of
@@ -47,15 +47,15 @@ def upload(path: Path, trust: tuple[Path, ...], os_cloud: str | None, *, as_json
     starts a server from the overlay, or from a base with memory, which needs --key. The server's site fetches the base if it lacks it.
     """
     from atoll.cloudlet.keys import read_signing_key, read_trusted_key
-    from atoll.cloudlet.upload import Uploads, Wish
+    from atoll.cloudlet.upload import ImageRequest, Uploads
 
     is_base = path.is_dir()
     if is_base == bool(trust):
         raise click.UsageError("an overlay needs --trust PEM, the key of the overlay's maker; a base needs no --trust")
     keys = [read_trusted_key(each) for each in trust]
-    signer = read_signing_key(wish["key"]) if wish["key"] else None
-    fields = {"visibility": wish["visibility"], "min_ram": wish["min_ram"], "atoll_keep": wish["keep"]}
-    wanted = Wish(wish["name"] or path.resolve().name, {name: value for name, value in fields.items() if value is not None})
+    signer = read_signing_key(options["key"]) if options["key"] else None
+    fields = {"visibility": options["visibility"], "min_ram": options["min_ram"], "atoll_keep": options["keep"]}
+    wanted = ImageRequest(options["name"] or path.resolve().name, {name: value for name, value in fields.items() if value is not None})
     with _glance(os_cloud) as (glance, project), Bar() as bar:
         uploads = Uploads(glance, project, bar)
         found = uploads.base(path, wanted, signer) if is_base else uploads.overlay(path, keys, wanted)

@@ -53,7 +53,7 @@ class Glance(Protocol):
 
 
 @dataclass(frozen=True)
-class Wish:
+class ImageRequest:
     """The name and the fields that the user wants for a new image.
 
     Attributes:
@@ -127,12 +127,12 @@ class Uploads:
     def __init__(self, glance: Glance, project: str, report: Report) -> None:
         self._glance, self._project, self._report = glance, project, report
 
-    def base(self, path: Path, wish: Wish, key: SigningKey | None = None) -> Uploaded:
+    def base(self, path: Path, request: ImageRequest, key: SigningKey | None = None) -> Uploaded:
         """Upload a base, unless the project has an image of it.
 
         Args:
             path: the base's directory.
-            wish: the name and fields of the image.
+            request: the name and fields of the image.
             key: the key that signs a base with memory.
 
         Raises:
@@ -142,7 +142,7 @@ class Uploads:
         with image.opened(path) as found:
             _check_parts(found.description, str(path))
             if found.description.part(MEMORY) is not None:
-                return self._packed(found, wish, key)
+                return self._packed(found, request, key)
             properties = {overlay_images.DIGEST: found.description.digest.hex()}
             if found.description.machine:
                 properties[overlay_images.MACHINE] = found.description.machine
@@ -154,25 +154,25 @@ class Uploads:
                 packed = Path(directory) / "disk.qcow2"
                 self._report("packing", 0, 1)
                 _pack(path / DISK, packed)
-                fields = _fields(wish, found.description, "qcow2") | properties
+                fields = _fields(request, found.description, "qcow2") | properties
                 return Uploaded(self._upload(packed, fields), made=True, properties=properties)
 
-    def overlay(self, path: Path, trusted: Sequence[TrustedKey], wish: Wish) -> Uploaded:
+    def overlay(self, path: Path, trusted: Sequence[TrustedKey], request: ImageRequest) -> Uploaded:
         """Verify a whole overlay, and upload it, unless the project has an image of it.
 
         Args:
             path: the overlay's file.
             trusted: the trusted keys, one of which must have signed the overlay.
-            wish: the name and fields of the image.
+            request: the name and fields of the image.
 
         Raises:
             AtollError: as for `read_signed` and `check_overlay`; `cloudlet.invalid`: the overlay's result has other parts than a disk
                 or a guest with memory.
         """
         header, key = _verified(path, trusted, self._report)
-        return self._overlay(path, header, key, wish, {})
+        return self._overlay(path, header, key, request, {})
 
-    def _packed(self, base: image.Image, wish: Wish, key: SigningKey | None) -> Uploaded:
+    def _packed(self, base: image.Image, request: ImageRequest, key: SigningKey | None) -> Uploaded:
         """Pack a base with memory, and upload it as an overlay of the empty base that is also a base.
 
         Raises:
@@ -190,9 +190,9 @@ class Uploads:
             pack(base.path, packed, key, self._report)
             with opened(str(packed), None) as source:
                 header = read_signed(source.read, [key.trusted], str(base.path))[0]
-            return self._overlay(packed, header, key.trusted, wish, properties)
+            return self._overlay(packed, header, key.trusted, request, properties)
 
-    def _overlay(self, path: Path, header: Header, key: TrustedKey, wish: Wish, more: Mapping[str, str]) -> Uploaded:
+    def _overlay(self, path: Path, header: Header, key: TrustedKey, request: ImageRequest, more: Mapping[str, str]) -> Uploaded:
         """Upload a verified overlay, with further properties, unless the project has an image of it."""
         described = {overlay_images.BASE: header.base.hex(), overlay_images.KEY: key.name, **_memory(header.result), **more}
         query = {overlay_images.DIGEST: header.base.hex(), "status": "active"}
@@ -203,7 +203,7 @@ class Uploads:
         for held in self._held(described):
             if (held.get("os_hash_algo"), held.get("os_hash_value")) == (_HASH, digest):
                 return Uploaded(str(held["id"]), made=False, properties=properties)
-        made = self._upload(path, _fields(wish, header.result, "raw") | properties)
+        made = self._upload(path, _fields(request, header.result, "raw") | properties)
         return Uploaded(made, made=True, properties=properties)
 
     def _held(self, properties: Mapping[str, str]) -> list[Mapping[str, Any]]:
@@ -248,11 +248,12 @@ def _memory(description: ImageDescription) -> dict[str, str]:
     return {overlay_images.MEMORY: str(memory.size >> 20), "hw_machine_type": description.machine}
 
 
-def _fields(wish: Wish, description: ImageDescription, disk_format: str) -> dict[str, Any]:
+def _fields(request: ImageRequest, description: ImageDescription, disk_format: str) -> dict[str, Any]:
     """Return the fields of a new image; Nova refuses flavors with a smaller disk than `min_disk`."""
     disk = description.part(DISK)
     assert disk is not None
-    return {"name": wish.name, "disk_format": disk_format, "container_format": "bare", "min_disk": -(-disk.size // 2**30), **wish.fields}
+    size_gib = -(-disk.size // 2**30)
+    return {"name": request.name, "disk_format": disk_format, "container_format": "bare", "min_disk": size_gib, **request.fields}
 
 
 def _pack(disk: Path, target: Path) -> None:

@@ -14,12 +14,12 @@ from small_machines import PAGE, Machine, quiet, random_pages
 
 from atoll.cloudlet import empty, image, upload
 from atoll.cloudlet.keys import SigningKey
-from atoll.cloudlet.upload import Uploads, Wish
+from atoll.cloudlet.upload import ImageRequest, Uploads
 from atoll.errors import AtollError
 from atoll.overlay_images import EMPTY
 
 STRANGER = SigningKey(ed25519.Ed25519PrivateKey.from_private_bytes(b"s" * 32)).trusted
-WISH = Wish("app", {"visibility": "private", "atoll_keep": "everywhere"})
+REQUEST = ImageRequest("app", {"visibility": "private", "atoll_keep": "everywhere"})
 needs_qemu = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-utils is not installed")
 
 
@@ -66,13 +66,13 @@ def disk(tmp_path, key) -> Machine:
 
 
 def overlay(machine: Machine, glance: Glance, *trusted) -> upload.Uploaded:
-    return Uploads(glance, glance.project, quiet).overlay(machine.directory / "overlay", trusted or (machine.key.trusted,), WISH)
+    return Uploads(glance, glance.project, quiet).overlay(machine.directory / "overlay", trusted or (machine.key.trusted,), REQUEST)
 
 
 @needs_qemu
 def test_base_is_a_bootable_image_with_its_digest(disk, tmp_path):
     glance, seen = Glance(), []
-    made = Uploads(glance, "mine", lambda *step: seen.append(step)).base(disk.base, WISH)
+    made = Uploads(glance, "mine", lambda *step: seen.append(step)).base(disk.base, REQUEST)
     found = glance.images[made.id]
     assert (made.made, found["disk_format"], found["min_disk"], found["visibility"]) == (True, "qcow2", 1, "private")
     assert found["atoll_cloudlet_digest"] == image.describe(disk.base).digest.hex()
@@ -82,7 +82,7 @@ def test_base_is_a_bootable_image_with_its_digest(disk, tmp_path):
     assert (tmp_path / "raw").read_bytes() == (disk.base / "disk").read_bytes()
     size = len(glance.data[made.id])
     assert seen[-1] == ("uploading", size, size)
-    assert Uploads(glance, "mine", quiet).base(disk.base, WISH) == upload.Uploaded(made.id, made=False, properties=made.properties)
+    assert Uploads(glance, "mine", quiet).base(disk.base, REQUEST) == upload.Uploaded(made.id, made=False, properties=made.properties)
 
 
 def test_overlay_has_its_base_and_the_key_that_signed_it(disk):
@@ -145,14 +145,14 @@ def test_damaged_base_is_not_uploaded(disk):
         file.write(b"damage")
     glance = Glance()
     with pytest.raises(AtollError, match="damaged at byte 0"):
-        Uploads(glance, "mine", quiet).base(disk.base, WISH)
+        Uploads(glance, "mine", quiet).base(disk.base, REQUEST)
     assert glance.images == {}
 
 
 def test_memory_without_its_hardware_is_refused(machine):
     glance = Glance()
     with pytest.raises(AtollError, match="disk, memory: expected disk alone, or disk, hardware and memory"):
-        Uploads(glance, "mine", quiet).base(machine.base, WISH)
+        Uploads(glance, "mine", quiet).base(machine.base, REQUEST)
     machine.overlay()
     with pytest.raises(AtollError, match="disk, memory: expected disk alone"):
         overlay(machine, glance)
@@ -171,7 +171,7 @@ def warm(tmp_path, key) -> Machine:
 
 def test_base_with_memory_is_packed_signed_and_an_overlay_too(warm):
     glance = Glance()
-    made = Uploads(glance, "mine", quiet).base(warm.base, WISH, warm.key)
+    made = Uploads(glance, "mine", quiet).base(warm.base, REQUEST, warm.key)
     found = glance.images[made.id]
     digest = image.describe(warm.base).digest.hex()
     expected = {
@@ -184,13 +184,13 @@ def test_base_with_memory_is_packed_signed_and_an_overlay_too(warm):
     empty.make_empty(warm.directory / "empty")
     warm.apply(glance.data[made.id], warm.directory / "launch", warm.directory / "empty")
     assert image.describe(warm.directory / "launch").digest.hex() == digest
-    assert not Uploads(glance, "mine", quiet).base(warm.base, WISH, warm.key).made
+    assert not Uploads(glance, "mine", quiet).base(warm.base, REQUEST, warm.key).made
 
 
 def test_base_with_memory_needs_a_key(warm):
     glance = Glance()
     with pytest.raises(AtollError, match="has memory: expected a key that signs it") as caught:
-        Uploads(glance, "mine", quiet).base(warm.base, WISH)
+        Uploads(glance, "mine", quiet).base(warm.base, REQUEST)
     assert (caught.value.kind.code, glance.images) == ("cloudlet.key", {})
 
 
@@ -199,7 +199,7 @@ def test_damaged_base_with_memory_is_not_uploaded(warm):
         file.write(b"damage")
     glance = Glance()
     with pytest.raises(AtollError, match="damaged at byte 0"):
-        Uploads(glance, "mine", quiet).base(warm.base, WISH, warm.key)
+        Uploads(glance, "mine", quiet).base(warm.base, REQUEST, warm.key)
     assert glance.images == {}
 
 
@@ -211,5 +211,5 @@ def test_overlay_with_memory_names_the_machine_type_and_the_memory(warm):
 def test_qemu_img_that_is_missing(disk, monkeypatch):
     monkeypatch.setenv("PATH", str(Path("/nowhere")))
     with pytest.raises(AtollError, match="qemu-img is missing") as caught:
-        Uploads(Glance(), "mine", quiet).base(disk.base, WISH)
+        Uploads(Glance(), "mine", quiet).base(disk.base, REQUEST)
     assert caught.value.hint == "`apt install qemu-utils`"

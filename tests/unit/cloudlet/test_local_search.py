@@ -70,9 +70,8 @@ def test_stranger_on_the_network_imitates_no_site(results: dict[str, Any]) -> No
 
 def test_announcer_is_no_amplifier(results: dict[str, Any]) -> None:
     assert results["unicast"] == [], "a spoofed source gets nothing"
-    queries, answers = results["flood"]
-    assert queries == 2000
-    assert answers <= 4 * MOST_A_SECOND, "on a busy machine none comes in time"
+    answers, seconds = results["flood"]
+    assert 1 <= answers <= (seconds + 2) * MOST_A_SECOND, "the limiter lets as many through at once as in two seconds"
     assert results["survived"], "it answers after malformed messages"
 
 

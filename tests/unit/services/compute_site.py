@@ -237,11 +237,8 @@ LAB = (
     def server():
         side.conductor = True
         try:
-            flavor = objects.Flavor(id=1, name="f", memory_mb=1, vcpus=1, root_gb=1, ephemeral_gb=0, swap=0, rxtx_factor=1.0, flavorid="1",
-                extra_specs={}, is_public=True, disabled=False, vcpu_weight=None, created_at=None, updated_at=None, deleted_at=None,
-                deleted=False, description=None)
             made = objects.Instance(user, uuid=uuidutils.generate_uuid(), project_id="p", user_id="u", vm_state=vm_states.BUILDING,
-                task_state=task_states.SCHEDULING, flavor=flavor, system_metadata={}, metadata={}, image_ref="i",
+                task_state=task_states.SCHEDULING, flavor=flavor(), system_metadata={}, metadata={}, image_ref="i",
                 pci_requests=objects.InstancePCIRequests(requests=[]), numa_topology=None)
             made.create()
             disk = objects.BlockDeviceMapping(user, instance_uuid=made.uuid, source_type="image", destination_type="local", boot_index=0,

@@ -48,8 +48,27 @@ NOVA = """
     api.configure(nova.conf.CONF)
     admin = context.get_admin_context()
     models.BASE.metadata.create_all(api.get_context_manager(admin).writer.get_engine())
+
+    def flavor(memory_mb=1):
+        unset = dict.fromkeys(("vcpu_weight", "created_at", "updated_at", "deleted_at", "description"))
+        return objects.Flavor(id=1, name="f", memory_mb=memory_mb, vcpus=1, root_gb=1, ephemeral_gb=0, swap=0, rxtx_factor=1.0,
+                              flavorid="1", extra_specs={}, is_public=True, disabled=False, deleted=False, **unset)
 """
-"""Code for `inside`: Nova's real objects over its real database layer, with an empty database of one cell."""
+"""Code for `inside`: Nova's real objects over its real database layer, with an empty database of one cell, and a flavor."""
+
+NOVA_WITH_API = (
+    NOVA
+    + """
+    from nova.db.api import api as api_api, models as api_models
+
+    api_file = tempfile.NamedTemporaryFile(suffix=".db")
+    nova.conf.CONF.set_override("connection", f"sqlite:///{api_file.name}?plugin=atoll", "api_database")
+    api_api.configure(nova.conf.CONF)
+    api_models.BASE.metadata.create_all(api_api.context_manager.writer.get_engine())
+    objects.CellMapping.format_mq_url = objects.CellMapping.format_db_url = staticmethod(lambda url: url)
+"""
+)
+"""As `NOVA`, with an empty database of the API too. The URLs of cells are used as they are stored."""
 
 
 def inside(code: str, *arguments: str) -> Any:

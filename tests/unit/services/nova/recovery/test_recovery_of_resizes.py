@@ -34,11 +34,8 @@ CUT_SHORT = """
             migration.save()
 
     def made(vm_state, task_state, status, kind="resize", holds=True, host="paris"):
-        flavor = objects.Flavor(id=1, name="f", memory_mb=1, vcpus=1, root_gb=1, ephemeral_gb=0, swap=0, rxtx_factor=1.0, flavorid="1",
-                                extra_specs={}, is_public=True, disabled=False, vcpu_weight=None, created_at=None, updated_at=None,
-                                deleted_at=None, deleted=False, description=None)
         row = objects.Instance(admin, uuid=uuidutils.generate_uuid(), project_id="p", user_id="u", vm_state=vm_state,
-                               task_state=task_state, host=host, node=host, compute_id=1, flavor=flavor, system_metadata={}, metadata={})
+                               task_state=task_state, host=host, node=host, compute_id=1, flavor=flavor(), system_metadata={}, metadata={})
         row.create()
         migration = objects.Migration(admin, instance_uuid=row.uuid, status=status, migration_type=kind, source_compute=host,
                                       dest_compute=host, source_node=host, dest_node=host, dest_compute_id=1, old_instance_type_id=1,

@@ -12,11 +12,8 @@ CUT_SHORT = """
     from atoll.services.nova.recovery.redelivery import Redelivery
 
     def made(task_state, host="paris"):
-        flavor = objects.Flavor(id=1, name="f", memory_mb=1, vcpus=1, root_gb=1, ephemeral_gb=0, swap=0, rxtx_factor=1.0, flavorid="1",
-                                extra_specs={}, is_public=True, disabled=False, vcpu_weight=None, created_at=None, updated_at=None,
-                                deleted_at=None, deleted=False, description=None)
         row = objects.Instance(admin, uuid=uuidutils.generate_uuid(), project_id="p", user_id="u", vm_state=vm_states.ACTIVE,
-                               task_state=task_state, host=host, node=host, compute_id=1, flavor=flavor, system_metadata={}, metadata={})
+                               task_state=task_state, host=host, node=host, compute_id=1, flavor=flavor(), system_metadata={}, metadata={})
         row.create()
         return row.uuid
 

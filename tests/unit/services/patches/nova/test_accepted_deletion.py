@@ -19,9 +19,7 @@ SERVERS = (
     def server(vm_state=vm_states.BUILDING, task_state=task_states.SPAWNING, **more):
         made = objects.Instance(
             admin, uuid=uuidutils.generate_uuid(), project_id="p", user_id="u", vm_state=vm_state, task_state=task_state, host="paris",
-            node="paris", compute_id=1, flavor=objects.Flavor(id=1, name="f", memory_mb=1, vcpus=1, root_gb=1, ephemeral_gb=0, swap=0,
-            rxtx_factor=1.0, flavorid="1", extra_specs={}, is_public=True, disabled=False, vcpu_weight=None, created_at=None,
-            updated_at=None, deleted_at=None, deleted=False, description=None), system_metadata={}, metadata={}, **more)
+            node="paris", compute_id=1, flavor=flavor(), system_metadata={}, metadata={}, **more)
         made.create()
         return objects.Instance.get_by_uuid(admin, made.uuid, expected_attrs=["system_metadata", "metadata", "flavor", "info_cache"])
 

@@ -1,34 +1,25 @@
 """Changes of a server that come while the conductor builds it, with Nova's real objects, API and conductor on SQLite."""
 
 import pytest
-from upstream import NOVA, inside
+from upstream import NOVA_WITH_API, inside
 
 CHANGED = (
-    NOVA
+    NOVA_WITH_API
     + """
     from unittest import mock
     from nova.compute import api as compute_api
     from nova.conductor import manager
-    from nova.db.api import api as api_db
-    from nova.db.api import models as api_models
     import oslo_messaging
     from oslo_utils import uuidutils
     from atoll.services.patches.nova import early_changes
 
-    api_file = tempfile.NamedTemporaryFile(suffix=".db")
-    nova.conf.CONF.set_override("connection", f"sqlite:///{api_file.name}?plugin=atoll", "api_database")
-    api_db.configure(nova.conf.CONF)
-    api_models.BASE.metadata.create_all(api_db.context_manager.writer.get_engine())
     if sys.argv[1] == "ours":
         early_changes.install()
 
     def scheduled(made=True):
-        flavor = objects.Flavor(id=1, name="f", memory_mb=1, vcpus=1, root_gb=1, ephemeral_gb=0, swap=0, rxtx_factor=1.0, flavorid="1",
-            extra_specs={}, is_public=True, disabled=False, vcpu_weight=None, created_at=None, updated_at=None, deleted_at=None,
-            deleted=False, description=None)
         uuid = uuidutils.generate_uuid()
         instance = objects.Instance(admin, uuid=uuid, project_id="p", user_id="u", display_name="old", display_description="d",
-            hostname="old", vm_state="building", flavor=flavor, system_metadata={}, metadata={}, image_ref="", tags=objects.TagList())
+            hostname="old", vm_state="building", flavor=flavor(), system_metadata={}, metadata={}, image_ref="", tags=objects.TagList())
         request = objects.BuildRequest(admin, instance_uuid=uuid, project_id="p", instance=instance, tags=objects.TagList(),
             block_device_mappings=objects.BlockDeviceMappingList())
         request.create()
@@ -48,7 +39,7 @@ CHANGED = (
     def end(sent, made):
         with mock.patch.object(manager, "obj_target_cell"), mock.patch.object(manager.compute_utils, "notify_about_instance_delete"):
             deleted = conductor._delete_build_request(admin, sent, made, None, [], objects.TagList())
-        left = api_db.context_manager.reader.get_engine().connect().exec_driver_sql(
+        left = api_api.context_manager.reader.get_engine().connect().exec_driver_sql(
             "SELECT count(*) FROM build_requests WHERE instance_uuid = ?", (made.uuid,)).scalar()
         row = objects.Instance.get_by_uuid(admin, made.uuid) if deleted else made
         return [deleted, left, row.display_name, row.hostname, row.display_description]
@@ -64,7 +55,7 @@ CHANGED = (
         rest = ("_create_instance_action_for_cell0", "_set_vm_state_and_notify")
         with mock.patch.object(manager, "obj_target_cell"), mock.patch.multiple(conductor, **dict.fromkeys(rest, mock.Mock())):
             conductor._bury_in_cell0(admin, None, Exception("no host"), build_requests=[sent], tags=objects.TagList())
-        left = api_db.context_manager.reader.get_engine().connect().exec_driver_sql(
+        left = api_api.context_manager.reader.get_engine().connect().exec_driver_sql(
             "SELECT count(*) FROM build_requests WHERE instance_uuid = ?", (sent.instance_uuid,)).scalar()
         found = objects.InstanceList.get_all(admin.elevated(read_deleted="yes"))
         return [left, *([row.display_name, row.deleted] for row in found if row.uuid == sent.instance_uuid)]

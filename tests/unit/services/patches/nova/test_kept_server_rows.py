@@ -1,24 +1,18 @@
 """Rows that Nova's real objects read from the database once, until they change."""
 
 import pytest
-from upstream import NOVA, inside
+from upstream import NOVA_WITH_API, inside
 
 READS = (
-    NOVA
+    NOVA_WITH_API
     + """
     import sqlite3
     import threading
     import sqlalchemy
     from unittest import mock
     from nova import exception, rpc
-    from nova.db.api import api as api_api, models as api_models
     from oslo_utils import uuidutils
 
-    api_file = tempfile.NamedTemporaryFile(suffix=".db")
-    nova.conf.CONF.set_override("connection", f"sqlite:///{api_file.name}?plugin=atoll", "api_database")
-    api_api.configure(nova.conf.CONF)
-    api_models.BASE.metadata.create_all(api_api.context_manager.writer.get_engine())
-    objects.CellMapping.format_mq_url = objects.CellMapping.format_db_url = staticmethod(lambda url: url)
 
     rpc.LEGACY_NOTIFIER = rpc.NOTIFIER = mock.Mock()
 

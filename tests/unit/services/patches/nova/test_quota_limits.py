@@ -1,22 +1,16 @@
 """Checks of the quota of servers, with Nova's real objects over its real database layers on SQLite."""
 
 import pytest
-from upstream import NOVA, inside
+from upstream import NOVA_WITH_API, inside
 
 CHECKS = (
-    NOVA
+    NOVA_WITH_API
     + """
     import sqlalchemy
     from nova import exception, quota
     from nova.compute import utils
-    from nova.db.api import api as api_api, models as api_models
     from oslo_utils import uuidutils
 
-    api_file = tempfile.NamedTemporaryFile(suffix=".db")
-    nova.conf.CONF.set_override("connection", f"sqlite:///{api_file.name}?plugin=atoll", "api_database")
-    api_api.configure(nova.conf.CONF)
-    api_models.BASE.metadata.create_all(api_api.context_manager.writer.get_engine())
-    objects.CellMapping.format_mq_url = objects.CellMapping.format_db_url = staticmethod(lambda url: url)
     cell1 = objects.CellMapping(admin, uuid=uuidutils.generate_uuid(), name="cell1", transport_url="none:///",
                                 database_connection=nova.conf.CONF.database.connection, disabled=False)
     cell1.create()
@@ -32,19 +26,16 @@ CHECKS = (
         statements.append(" ".join(statement.split()))
 
     user = context.RequestContext("u", "p")
-    flavor = objects.Flavor(id=1, name="f", memory_mb=64, vcpus=1, root_gb=1, ephemeral_gb=0, swap=0, rxtx_factor=1.0, flavorid="1",
-                            extra_specs={}, is_public=True, disabled=False, vcpu_weight=None, created_at=None, updated_at=None,
-                            deleted_at=None, deleted=False, description=None)
 
     def check(least=1, most=1, **more):
         statements.clear()
         try:
-            return utils.check_num_instances_quota(user, flavor, least, most, **more)
+            return utils.check_num_instances_quota(user, flavor(64), least, most, **more)
         except exception.TooManyInstances as error:
             return [str(error)]
 
     def server():
-        objects.Instance(admin, uuid=uuidutils.generate_uuid(), project_id="p", user_id="u", vcpus=1, memory_mb=64, flavor=flavor,
+        objects.Instance(admin, uuid=uuidutils.generate_uuid(), project_id="p", user_id="u", vcpus=1, memory_mb=64, flavor=flavor(64),
                          vm_state="active", system_metadata={}, metadata={}).create()
 
     def limit(number, user_id=None):
