@@ -131,7 +131,7 @@ class Deployment:
     def settings(self, site: str = "paris") -> Settings:
         return Settings.load(self.root / "sites" / site)
 
-    def api(self, site: str = "paris", observe: Callable[[str, str, int], None] | None = None) -> Api:
+    def api(self, site: str = "paris", observe: Callable[[str, str, int, bytes], None] | None = None) -> Api:
         """Return a client that is signed in as administrator."""
         settings = self.settings(site)
         api = Api(settings.public_url("identity", "/v3"), settings.secrets["admin"], observe=observe)

@@ -26,7 +26,7 @@ def test_ten_clients_meet_no_error_and_leave_nothing(paris, kept):
     with ThreadPoolExecutor(CLIENTS) as pool:
         list(pool.map(drive, clients))
     outcome = tally.outcome()
-    assert outcome.bad == [], outcome
+    assert outcome.bad == [], f"{outcome}; the logs: {paris.trouble(logs)}"
     assert sum(client.failed_servers for client in clients) == 0
     assert outcome.operations > 100
     until(lambda: everything(api) == before, "nothing left over", 60)

@@ -47,7 +47,7 @@ class Api:
         url: the URL of the identity API, with `/v3`.
         password: the password of the account.
         user: the name of the account in the default domain.
-        observe: called with the method, path and status of every answer.
+        observe: called with the method, path, status and body of every answer.
         project: the name of the account's project in the default domain.
     """
 
@@ -56,7 +56,7 @@ class Api:
         url: str,
         password: str,
         user: str = "admin",
-        observe: Callable[[str, str, int], None] | None = None,
+        observe: Callable[[str, str, int, bytes], None] | None = None,
         project: str = "admin",
     ) -> None:
         self._url = url
@@ -147,7 +147,7 @@ class Api:
         finally:
             connection.close()
         if self._observe:
-            self._observe(method, f"{service} {path}", response.status)
+            self._observe(method, f"{service} {path}", response.status, text)
         return Answer(response.status, _decoded(text), {name.lower(): value for name, value in response.getheaders()})
 
     def _connection(self, host: str, port: int) -> http.client.HTTPConnection:

@@ -24,6 +24,7 @@ HOLD = 3
 
 _LOCKED = "database is locked"
 _SHOWN = 3
+_SHOWN_BYTES = 300
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,12 @@ class AnswerTally:
         self._statuses: Counter[int] = Counter()
         self.examples: list[str] = []
 
-    def answer(self, method: str, path: str, status: int) -> None:
-        """Count an answer by its status."""
+    def answer(self, method: str, path: str, status: int, body: bytes) -> None:
+        """Count an answer by its status; an example of a bad one has the beginning of its body, too."""
         with self._lock:
             self._statuses[status] += 1
             if _is_bad(status) and len(self.examples) < _SHOWN:
-                self.examples.append(f"{method} {path}: {status}")
+                self.examples.append(f"{method} {path}: {status} {body[:_SHOWN_BYTES].decode(errors='replace')}")
 
     def silence(self, why: str) -> None:
         """Count a request that got no answer; `why` is the reason, for the examples."""

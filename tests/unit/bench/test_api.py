@@ -64,12 +64,13 @@ def cloud():
 
 def test_signs_in_and_finds_the_other_apis(cloud):
     told = []
-    api = Api(cloud.url, "secret", observe=lambda *what: told.append(what))
+    api = Api(cloud.url, "secret", observe=lambda *what: told.append((*what[:3], json.loads(what[3]))))
     api.sign_in()
     assert api.expect("image", "GET", "/v2/images") == {"images": []}
     assert cloud.seen[-1][:2] == ("/image/v2/images", "token")
     assert "secret" in cloud.seen[0][2]
-    assert told == [("POST", "identity /auth/tokens", 201), ("GET", "image /v2/images", 200)]
+    assert [each[:3] for each in told] == [("POST", "identity /auth/tokens", 201), ("GET", "image /v2/images", 200)]
+    assert told[1][3] == {"images": []}
 
 
 def test_refused_password(cloud):

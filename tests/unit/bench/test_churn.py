@@ -9,11 +9,12 @@ from atoll.errors import AtollError
 def test_tally_tells_errors_from_what_a_client_may_meet():
     tally = AnswerTally()
     for status in (200, 202, 404, 409, 400, 500, 503):
-        tally.answer("GET", "compute /servers", status)
+        tally.answer("GET", "compute /servers", status, b"why: \xff" + bytes(1000))
     tally.silence("connection reset")
     outcome = tally.outcome()
     assert (outcome.operations, outcome.errors_5xx, outcome.errors_other) == (8, 2, 2)
-    assert outcome.examples == ["GET compute /servers: 400", "GET compute /servers: 500", "GET compute /servers: 503"]
+    assert [each.split(":")[:2] for each in outcome.examples] == [["GET compute /servers", f" {status} why"] for status in (400, 500, 503)]
+    assert max(map(len, outcome.examples)) < 400
 
 
 def test_outcome_names_what_is_bad():
