@@ -29,7 +29,7 @@ from atoll.errors import AtollError
 
 CLIENTS_PER_SITE = 2
 
-JOINED_S = 180.0
+JOINED_S = 600.0
 """Seconds to wait until all sites of a new cloud hold the same replicated data."""
 
 CONVERGED_S = 180.0
