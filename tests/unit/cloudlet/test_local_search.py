@@ -61,11 +61,18 @@ def test_gateway_is_found_by_the_authority_or_a_confirmed_fingerprint_alone(resu
 def test_stranger_on_the_network_imitates_no_site(results: dict[str, Any]) -> None:
     assert names(results["stranger"]) == (["paris"], ["no trusted authority has signed its certificate"])
     assert names(results["compute"]) == (["paris"], ["its certificate is not one of a site"]), "the authority has signed it"
-    assert names(results["loopback"]) == (["paris"], ["the announcement has no address of another machine"]), (
-        "nothing of this machine is asked"
-    )
+    for name in ("loopback", "mapped"):
+        assert names(results[name]) == (["paris"], ["the announcement has no address of another machine"]), (
+            "nothing of this machine is asked"
+        )
     for name in ("stranger", "compute"):
         assert "192.0.2.66" not in json.dumps(results[name])
+
+
+def test_malformed_name_ends_no_search(results: dict[str, Any]) -> None:
+    assert names(results["malformed"])[0] == ["paris"]
+    assert any(each["name"].startswith("evil?[2J") for each in results["malformed"]["untrusted"]), "it has arrived"
+    assert all(each["name"].isprintable() for each in results["malformed"]["untrusted"])
 
 
 def test_announcer_is_no_amplifier(results: dict[str, Any]) -> None:
@@ -175,7 +182,12 @@ def test_false_gateways_that_never_answer_cost_bounded_time(monkeypatch: pytest.
     assert at_once[1] <= local.AT_ONCE * local.MOST_ADDRESSES
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "224.0.0.251", "0.0.0.0", "255.255.255.255", "169.254.169.254", "::1", "ff02::fb"])
+MAPPED = ("::ffff:127.0.0.1", "::ffff:0.0.0.0", "::ffff:169.254.169.254", "::127.0.0.1", "fe80::1")
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "224.0.0.251", "0.0.0.0", "255.255.255.255", "169.254.169.254", "::1", "ff02::fb", *MAPPED]
+)
 def test_addresses_of_no_other_machine_are_not_asked(address: str) -> None:
     assert not local._is_of_another(address)
 
@@ -185,6 +197,10 @@ def test_any_answer_is_accepted_or_refused(answer: bytes) -> None:
     for each in (answer, b"HTTP/1.1 200 OK\r\n\r\n" + answer):
         assert local._said(each) is None
     assert local._site_of(answer) == ""
+
+
+def test_deeply_nested_answer_is_refused() -> None:
+    assert local._said(b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * (local.MOST_BYTES - 30)) is None
 
 
 @pytest.mark.parametrize(
