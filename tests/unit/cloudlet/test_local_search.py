@@ -14,6 +14,8 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from zeroconf import DNSAddress, DNSCache
+from zeroconf.const import _CLASS_IN, _TYPE_A
 
 from atoll.cli import cloudlet_find
 from atoll.cloudlet import local
@@ -100,6 +102,14 @@ def test_errors_are_one_line(results: dict[str, Any]) -> None:
         "discovery.network: this machine has no IPv4 address in the network 10.77.0.0/16",
     ]
     assert results["errors"][-1] == "discovery.network: the interface lan1 is down"
+
+
+def test_announcements_of_strangers_take_bounded_memory() -> None:
+    """Some versions of zeroconf keep every record that anybody on the network sends."""
+    cache = DNSCache()
+    for number in range(20_000):
+        cache.async_add_records([DNSAddress(f"h{number}.local.", _TYPE_A, _CLASS_IN, 2**31 - 1, b"\0\0\0\0")])
+    assert len(cache.cache) <= 10_000
 
 
 # The command
