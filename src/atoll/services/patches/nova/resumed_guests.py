@@ -128,7 +128,7 @@ class ResumedGuests(OverlayImages):
     """Names of keys whose memory is resumed even if the overlay's image is not public, or `any`."""
 
     public_counts = True
-    """Whether the memory of public images is resumed: not if another site is trusted less, as its administrators can make an image public."""
+    """Whether the memory of public images is resumed: not if another site is trusted less, as its administrators can publish images."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
