@@ -38,7 +38,6 @@ def configuration(settings: Settings) -> dict[str, str]:
     if settings.engine != REDIS or settings.server:
         return {}
     directory = own_directory(REDIS, settings.sockets)
-    own = f"~{{{settings.cloud}.{settings.site}.*"
     shared = " ".join(f"~{{{settings.owner.log_name(name)}}}:*" for name in SHARED)
     password = hashlib.sha256(settings.secrets["database"].encode()).hexdigest()
     lines = (
@@ -56,7 +55,7 @@ def configuration(settings: Settings) -> dict[str, str]:
         # Nobody can sign in as this user. Redis 7.0 replays transactions from its append-only file with the user's rights, and without them
         # it ignores these transactions: all data would be lost after a restart.
         "user default off resetpass ~* &* +@all",
-        f"user {USER} on #{password} {own} {RIGHTS}",
+        f"user {USER} on #{password} ~{{{settings.cloud}.{settings.site}.* {RIGHTS}",
         *(f"user {user} on #{digest} {shared} {RIGHTS}" for user, digest in settings.database_users.items()),
         *_for_other_sites(settings),
     )
