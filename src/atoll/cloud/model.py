@@ -168,8 +168,8 @@ class Site(_Model):
             docs/reference/upstream.md. "stock": the traffic of upstream's own code, for comparisons.
         cloudlet_cache_gib: the largest size in GiB of the site's cache of bases and launch images, from which the least recently used
             images are deleted first. It is also the largest size of an image's disk. See docs/how-to/start-a-server-from-an-overlay.md.
-        cloudlet_memory_keys: the names of keys whose overlays' memory the site resumes even if the overlay's image is not public. "any"
-            means all keys that a server's creator trusts. See docs/cloudlets.md.
+        cloudlet_memory_keys: the names of keys whose overlays' memory the site resumes even if the overlay's image is not public, or if
+            another site has `trust: local-admin`. "any" means all keys that a server's creator trusts. See docs/cloudlets.md.
         debug: whether services log at level DEBUG.
         options: more options for the services' own configuration files, by service, section and option; they override Atoll's.
     """

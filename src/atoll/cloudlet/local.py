@@ -14,14 +14,15 @@ import re
 import ssl
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
-from ipaddress import ip_address
+from ipaddress import IPv4Address, ip_address
 from pathlib import Path
 from typing import Any
 
 from cryptography import x509
 from cryptography.x509.oid import NameOID
-from zeroconf import ServiceStateChange
+from zeroconf import BadTypeInNameException, ServiceStateChange
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncServiceInfo
 
 from atoll.errors import AtollError
@@ -262,22 +263,38 @@ async def browse(network: str, seconds: float) -> list[Announcement]:
         browser = AsyncServiceBrowser(sockets, DNS_SD_TYPE, handlers=[changed])
         await asyncio.sleep(seconds)
         await browser.async_cancel()
-        infos = [AsyncServiceInfo(DNS_SD_TYPE, name) for name in sorted(names)]
-        await asyncio.gather(*(info.async_request(sockets, 1000) for info in infos))
+        infos = {name: _service(name) for name in sorted(names)}
+        await asyncio.gather(*(info.async_request(sockets, 1000) for info in infos.values() if info is not None))
     finally:
         await closed(sockets)
-    return [_announcement(info) for info in infos]
+    return [_announcement(name, info) for name, info in infos.items()]
 
 
-def _announcement(info: AsyncServiceInfo) -> Announcement:
-    name = info.name.removesuffix(f".{DNS_SD_TYPE}")
-    return Announcement(_plain(name), tuple(filter(_is_of_another, info.parsed_addresses())), info.port or 0)
+def _service(name: str) -> AsyncServiceInfo | None:
+    """Return the service that a name announces; `None` for a malformed name, such as one with control characters."""
+    with suppress(BadTypeInNameException):
+        return AsyncServiceInfo(DNS_SD_TYPE, name)
+    return None
+
+
+def _announcement(name: str, info: AsyncServiceInfo | None) -> Announcement:
+    shown = _plain(name.removesuffix(f".{DNS_SD_TYPE}"))
+    return (
+        Announcement(shown, (), 0)
+        if info is None
+        else Announcement(shown, tuple(filter(_is_of_another, info.parsed_addresses())), info.port or 0)
+    )
 
 
 def _is_of_another(address: str) -> bool:
-    """Return whether an address can be that of another machine: a stranger could announce this machine's own services, or all hosts."""
+    """Return whether an address can be that of another machine: a stranger could announce this machine's own services, or all hosts.
+
+    Sites have IPv4 addresses, and the system connects to 127.0.0.1 for an IPv6 address such as ::ffff:127.0.0.1.
+    """
     found = ip_address(address)
-    return not (found.is_loopback or found.is_multicast or found.is_unspecified or found.is_link_local or address == "255.255.255.255")
+    return isinstance(found, IPv4Address) and not (
+        found.is_loopback or found.is_multicast or found.is_unspecified or found.is_link_local or address == "255.255.255.255"
+    )
 
 
 def _plain(text: str) -> str:
@@ -333,7 +350,7 @@ def _said(answer: bytes) -> dict[str, str] | None:
     try:
         found = json.loads(body)
         said = {name: found[name] for name in ("cloud", "site", "region", "url")}
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         return None
     if not all(isinstance(value, str) and _TEXT.fullmatch(value) for value in said.values()):
         return None

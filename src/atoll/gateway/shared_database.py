@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 
 from redis import RedisError
 from sqlalchemy.engine import make_url
@@ -48,7 +47,7 @@ class SharedDatabase:
         owner = options.groups.get(options.site)
         self._with = owner if owner != options.site else ", ".join(sorted(name for name in options.groups if self._is_with(options, name)))
         self._client = server.connect(parse(make_url(options.identity_database))) if owner else None
-        self._reached = time.monotonic()
+        self._asked: asyncio.Future[bool] | None = None
         self.away = False
         """True while the server does not answer."""
 
@@ -63,8 +62,13 @@ class SharedDatabase:
             await asyncio.sleep(EVERY_S)
 
     async def look(self) -> bool:
-        """Ask the server, and return whether it answers in `PATIENCE_S` seconds."""
-        asked = asyncio.ensure_future(asyncio.to_thread(self._answers))
+        """Ask the server, and return whether it answers in `PATIENCE_S` seconds.
+
+        One question at a time is under way, because each occupies a thread of the gateway for seconds, and each failed request causes one.
+        """
+        asked = self._asked
+        if asked is None or asked.done():
+            asked = self._asked = asyncio.ensure_future(asyncio.to_thread(self._answers))
         done, _pending = await asyncio.wait({asked}, timeout=PATIENCE_S)
         self._note(bool(done) and asked.result())
         return not self.away

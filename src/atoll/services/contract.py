@@ -192,7 +192,7 @@ class Settings:
 
     def is_shared(self, name: str) -> bool:
         """Return whether other sites use the database `name` too."""
-        return bool(self.sharing) and name not in {"octavia", database_urls.GLANCE}
+        return bool(self.sharing) and name in database_urls.SHARED
 
     @property
     def place(self) -> str:

@@ -99,6 +99,9 @@ def of_store(server: str, replica: Path, owner: DatabaseOwner, name: str, *, dur
 GLANCE = "glance"
 """The database that sites do not share: the data of an image are files of one site."""
 
+SHARED = ("keystone", "placement", "neutron", "nova_api", "nova_cell0", "nova_cell1")
+"""The databases that sites share; those of other services stay with each site."""
+
 SHARED_TIMEOUT_S = 10
 """Seconds for which a commit to a shared database is sent again before it fails, unless the server's URL says otherwise."""
 

@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from lxml import etree
 
@@ -128,17 +129,27 @@ def _check_versions(connection: Any) -> None:
 def _find(connection: Any, server: str) -> Any:
     """Return the running domain of a server.
 
+    Users choose the names of their servers, also one that looks like the id of another user's server. So an id is no name.
+
     Raises:
         AtollError: `server.unknown`: there is none, or several have the name; `cloudlet.capture`: it does not run.
     """
     domains = connection.listAllDomains()
-    found = [each for each in domains if each.UUIDString() == server] or [each for each in domains if _name(each) == server]
+    identifier = _identifier(server)
+    found = [each for each in domains if (each.UUIDString() == identifier if identifier else _name(each) == server)]
     if len(found) != 1:
         number = len(found) or "no"
         raise AtollError("server.unknown", f"{number} servers of this site are called {server}: expected one", "give the server's id")
     if not found[0].isActive():
         raise _failed(f"{server} does not run: expected a running server", f"`openstack server start {server}`")
     return found[0]
+
+
+def _identifier(server: str) -> str:
+    """Return the id that an argument is, in libvirt's form; empty if it is a name."""
+    with suppress(ValueError):
+        return str(UUID(server))
+    return ""
 
 
 def _check_stopped(domain: Any) -> None:

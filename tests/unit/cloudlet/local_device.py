@@ -21,7 +21,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from zeroconf import DNSOutgoing, DNSPointer
 from zeroconf.asyncio import AsyncServiceInfo
+from zeroconf.const import _CLASS_IN, _FLAGS_AA, _FLAGS_QR_RESPONSE, _TYPE_PTR
 
 from atoll.cloudlet import local
 from atoll.cloudlet.local import Found, LocalSearch
@@ -35,6 +37,7 @@ SITE, DEVICE = "10.9.0.1", "10.9.0.2"
 GROUP = ("224.0.0.251", 5353)
 SECONDS = 1.0
 WAIT_S = 30.0
+MALFORMED = (f"evil\x1b[2J.{DNS_SD_TYPE}", f"{'x' * 60}\u202e.{DNS_SD_TYPE}", "evil.", f"-.{DNS_SD_TYPE}")
 
 
 class AnnouncedSite:
@@ -195,6 +198,26 @@ def with_false_announcement(name: str, port: int, address: str, trusted: Path) -
     return asyncio.run(main())
 
 
+def with_malformed_names(trusted: Path) -> Found:
+    """Return the result of a search while this machine announces gateways whose names are none."""
+
+    async def main() -> Found:
+        network = await opened([DEVICE])
+        message = DNSOutgoing(_FLAGS_QR_RESPONSE | _FLAGS_AA)
+        for name in MALFORMED:
+            message.add_answer_at_time(DNSPointer(DNS_SD_TYPE, _TYPE_PTR, _CLASS_IN, 120, name), 0)
+        searching = asyncio.create_task(LocalSearch([trusted])._find("lan1", SECONDS))
+        try:
+            while not searching.done():
+                network.async_send(message)
+                await asyncio.wait({searching}, timeout=SECONDS / 5)
+            return await searching
+        finally:
+            await closed(network)
+
+    return asyncio.run(main())
+
+
 def main(directory: Path) -> dict[str, Any]:
     site = AnnouncedSite(directory)
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
@@ -219,6 +242,8 @@ def main(directory: Path) -> dict[str, Any]:
         with false_gateway(directory / name) as port:
             results[name] = with_false_announcement(f"paris-{name}", port, DEVICE, trusted).data()
     results["loopback"] = with_false_announcement("paris-loop", 22, "127.0.0.1", trusted).data()
+    results["mapped"] = with_false_announcement("paris-mapped", 22, "::ffff:127.0.0.1", trusted).data()
+    results["malformed"] = with_malformed_names(trusted).data()
     site.told("down")
     results["gone"] = until(lambda: not search([trusted]).sites)
     site.told("up")

@@ -14,6 +14,8 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
+from zeroconf import DNSAddress, DNSCache
+from zeroconf.const import _CLASS_IN, _TYPE_A
 
 from atoll.cli import cloudlet_find
 from atoll.cloudlet import local
@@ -61,11 +63,18 @@ def test_gateway_is_found_by_the_authority_or_a_confirmed_fingerprint_alone(resu
 def test_stranger_on_the_network_imitates_no_site(results: dict[str, Any]) -> None:
     assert names(results["stranger"]) == (["paris"], ["no trusted authority has signed its certificate"])
     assert names(results["compute"]) == (["paris"], ["its certificate is not one of a site"]), "the authority has signed it"
-    assert names(results["loopback"]) == (["paris"], ["the announcement has no address of another machine"]), (
-        "nothing of this machine is asked"
-    )
+    for name in ("loopback", "mapped"):
+        assert names(results[name]) == (["paris"], ["the announcement has no address of another machine"]), (
+            "nothing of this machine is asked"
+        )
     for name in ("stranger", "compute"):
         assert "192.0.2.66" not in json.dumps(results[name])
+
+
+def test_malformed_name_ends_no_search(results: dict[str, Any]) -> None:
+    assert names(results["malformed"])[0] == ["paris"]
+    assert any(each["name"].startswith("evil?[2J") for each in results["malformed"]["untrusted"]), "it has arrived"
+    assert all(each["name"].isprintable() for each in results["malformed"]["untrusted"])
 
 
 def test_announcer_is_no_amplifier(results: dict[str, Any]) -> None:
@@ -92,6 +101,14 @@ def test_errors_are_one_line(results: dict[str, Any]) -> None:
         "discovery.network: this machine has no IPv4 address in the network 10.77.0.0/16",
     ]
     assert results["errors"][-1] == "discovery.network: the interface lan1 is down"
+
+
+def test_announcements_of_strangers_take_bounded_memory() -> None:
+    """Some versions of zeroconf keep every record that anybody on the network sends."""
+    cache = DNSCache()
+    for number in range(20_000):
+        cache.async_add_records([DNSAddress(f"h{number}.local.", _TYPE_A, _CLASS_IN, 2**31 - 1, b"\0\0\0\0")])
+    assert len(cache.cache) <= 10_000
 
 
 # The command
@@ -174,7 +191,12 @@ def test_false_gateways_that_never_answer_cost_bounded_time(monkeypatch: pytest.
     assert at_once[1] <= local.AT_ONCE * local.MOST_ADDRESSES
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "224.0.0.251", "0.0.0.0", "255.255.255.255", "169.254.169.254", "::1", "ff02::fb"])
+MAPPED = ("::ffff:127.0.0.1", "::ffff:0.0.0.0", "::ffff:169.254.169.254", "::127.0.0.1", "fe80::1")
+
+
+@pytest.mark.parametrize(
+    "address", ["127.0.0.1", "224.0.0.251", "0.0.0.0", "255.255.255.255", "169.254.169.254", "::1", "ff02::fb", *MAPPED]
+)
 def test_addresses_of_no_other_machine_are_not_asked(address: str) -> None:
     assert not local._is_of_another(address)
 
@@ -184,6 +206,10 @@ def test_any_answer_is_accepted_or_refused(answer: bytes) -> None:
     for each in (answer, b"HTTP/1.1 200 OK\r\n\r\n" + answer):
         assert local._said(each) is None
     assert local._site_of(answer) == ""
+
+
+def test_deeply_nested_answer_is_refused() -> None:
+    assert local._said(b"HTTP/1.1 200 OK\r\n\r\n" + b"[" * (local.MOST_BYTES - 30)) is None
 
 
 @pytest.mark.parametrize(

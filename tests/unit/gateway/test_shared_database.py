@@ -1,6 +1,7 @@
 """A gateway whose site shares a database with other sites: lists, creations, and the time in which Redis is away."""
 
 import asyncio
+import threading
 from collections import Counter
 from dataclasses import replace
 from types import SimpleNamespace
@@ -134,3 +135,27 @@ def test_a_failure_is_explained_only_if_redis_is_away(database):
         assert asyncio.run(database.explain(write, 500)).status == 503
     finally:
         Redis.answers = True
+
+
+def test_many_failures_occupy_one_thread(database, monkeypatch):
+    """Otherwise a user's changes could take all threads of the gateway while Redis is silent."""
+    monkeypatch.setattr("atoll.gateway.shared_database.PATIENCE_S", 0.02)
+    asked, answer = [], threading.Event()
+
+    def ping() -> bool:
+        asked.append(None)
+        return answer.wait(30)
+
+    monkeypatch.setattr(database._client, "ping", ping, raising=False)
+
+    async def act() -> None:
+        replies = await asyncio.gather(*(database.explain(call("POST", "/v2.1/servers"), 500) for _ in range(50)))
+        assert [reply.status for reply in replies] == [503] * 50
+        assert not await database.look()
+        assert len(asked) == 1
+        answer.set()
+        await database._asked
+        assert await database.look()
+        assert len(asked) == 2
+
+    asyncio.run(act())

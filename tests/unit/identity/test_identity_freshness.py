@@ -199,6 +199,29 @@ def test_a_site_that_reaches_us_and_does_not_answer_holds_up_one_request_alone(t
     assert tried == ["paris"] * 2
 
 
+def test_an_owner_that_does_not_answer_holds_up_one_request_of_its_group_alone(three):
+    """Otherwise each request of a site that shares its database would wait for it."""
+    _paris, lyon, _nice = three
+    world = World(*three)
+    lyon.user("marie")
+    tried, near = [], ["lyon"]
+
+    async def send(site: str, _call: Call, _timeout_s: float, *, insist: bool = False) -> Reply:
+        tried.append(site)
+        raise Unreachable(site, "no answer")
+
+    groups = Groups("nice", {"paris": "paris", "lyon": "paris"})
+    vars(world.fresh["nice"])["_sites"] = SimpleNamespace(here="nice", groups=groups, send=send, reachable=lambda: near)
+    for _ in range(3):
+        world.follow("nice", "lyon")
+    assert tried == ["paris"]
+    asyncio.run(world.fresh["nice"].follow_token("lyon", "a token"))
+    assert tried == ["paris"], "the mesh can't reach the owner"
+    near.append("paris")
+    asyncio.run(world.fresh["nice"].follow_token("lyon", "a token"))
+    assert tried == ["paris"] * 2
+
+
 def test_refused_entries_are_requested_again(three, monkeypatch):
     paris, lyon, _nice = three
     world = World(*three)

@@ -157,6 +157,14 @@ def test_unknown_and_ambiguous_names(site):
     site.refused("server.unknown", "2 servers of this site are called web", "web", Connection(site.domain, Domain()))
 
 
+def test_server_whose_user_calls_it_by_the_id_of_another_one_is_not_captured(site, monkeypatch):
+    other = "0b0a3f1c-0000-4000-8000-000000000001"
+    monkeypatch.setattr(module, "_name", lambda _domain: other)
+    for given in (other, other.upper(), other.replace("-", "")):
+        site.refused("server.unknown", "no servers of this site are called", given)
+    assert site.domain.calls == []
+
+
 def test_guest_that_does_not_run(site):
     site.domain.running = False
     site.refused("cloudlet.capture", "does not run")

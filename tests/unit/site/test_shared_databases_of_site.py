@@ -70,7 +70,8 @@ def test_sites_share_accounts_and_have_their_own_user_at_the_server(state, cache
     conf = redis.configuration(paris)["redis/redis.conf"]
     assert {"tls-port 6379", f"bind {paris.host}", "tls-auth-clients yes"} <= set(conf.splitlines())
     digest = hashlib.sha256(lyon.secrets["database"].encode()).hexdigest()
-    assert f"user atoll-lyon on #{digest} ~{{duo.paris.* {redis.RIGHTS}\n" in conf
+    keys = " ".join(f"~{{duo.paris.{name}}}:*" for name in ("keystone", "placement", "neutron", "nova_api", "nova_cell0", "nova_cell1"))
+    assert f"user atoll-lyon on #{digest} {keys} {redis.RIGHTS}\n" in conf
     assert "port 0\n" in conf, "nobody may connect without TLS"
     assert paris.groups == nice.groups == {"paris": "paris", "lyon": "paris"}
     assert (nice.sharing, nice.shares, checked) == ({}, "", [])

@@ -120,7 +120,7 @@ class Freshness:
         if digest == self._state.digest():
             complete = await self._identity.applied()  # the document has the entries, but the tables may not have them yet
         else:
-            complete = time.monotonic() - self._failed.get(site, -AGAIN_S) >= AGAIN_S and await self._fetch(site)
+            complete = time.monotonic() - self._failed.get(self._publisher(site), -AGAIN_S) >= AGAIN_S and await self._fetch(site)
         if complete:
             self._state.hold(digest)
 
@@ -132,7 +132,7 @@ class Freshness:
             token: the token of a client's request.
         """
         key, now = _key(token), time.monotonic()
-        if self._tokens.get(key, 0.0) <= now and site in self._sites.reachable():
+        if self._tokens.get(key, 0.0) <= now and self._publisher(site) in {self._sites.here, *self._sites.reachable()}:
             self._tokens[key] = math.inf if await self._fetch(site) else now + AGAIN_S
 
     def holds(self, token: str) -> bool:
@@ -149,7 +149,7 @@ class Freshness:
         Returns:
             False if the site does not answer or its answer is unusable, or if that happened less than `AGAIN_S` ago.
         """
-        last = max(self._failed.get(site, -AGAIN_S), self._in_vain.get(site, -AGAIN_S))
+        last = max(self._failed.get(self._publisher(site), -AGAIN_S), self._in_vain.get(site, -AGAIN_S))
         if time.monotonic() - last < AGAIN_S:
             return False
         if not await self._fetch(site):
@@ -164,13 +164,17 @@ class Freshness:
         record = self._document.record(PREFIX + kind, encode([identifier]))
         return record is not None and record.fields.get(PRESENT) is False
 
+    def _publisher(self, site: str) -> str:
+        """Return the site that is asked for the entries of a site."""
+        return self._sites.groups.publisher(site)
+
     async def _fetch(self, site: str) -> bool:
         """Fetch the entries that a site has and this site lacks; the owner of a shared Keystone database publishes those of all its sites.
 
         Returns:
             True if all of them are in Keystone's tables now.
         """
-        site = self._sites.groups.publisher(site)
+        site = self._publisher(site)
         if site == self._sites.here:
             self._identity.pull()
             return await self._identity.applied()

@@ -13,7 +13,7 @@ from atoll.runtime.child import Child
 from atoll.runtime.program import become
 from atoll.runtime.spec import ROOT
 from atoll.services.contract import Service, Settings
-from atoll.services.database_urls import REDIS, REDIS_SOCKET, USER, own_directory
+from atoll.services.database_urls import REDIS, REDIS_SOCKET, SHARED, USER, own_directory
 
 PROGRAM, PACKAGE = "redis-server", "redis-server"
 
@@ -34,11 +34,11 @@ def installed() -> bool:
 
 
 def configuration(settings: Settings) -> dict[str, str]:
-    """Render redis.conf, with the site's user and its rights."""
+    """Render redis.conf, with the site's user, and those of the sites that share its databases; its Glance is no concern of theirs."""
     if settings.engine != REDIS or settings.server:
         return {}
     directory = own_directory(REDIS, settings.sockets)
-    rights = f"~{{{settings.cloud}.{settings.site}.* {RIGHTS}"
+    shared = " ".join(f"~{{{settings.owner.log_name(name)}}}:*" for name in SHARED)
     password = hashlib.sha256(settings.secrets["database"].encode()).hexdigest()
     lines = (
         "port 0",
@@ -55,8 +55,8 @@ def configuration(settings: Settings) -> dict[str, str]:
         # Nobody can sign in as this user. Redis 7.0 replays transactions from its append-only file with the user's rights, and without them
         # it ignores these transactions: all data would be lost after a restart.
         "user default off resetpass ~* &* +@all",
-        f"user {USER} on #{password} {rights}",
-        *(f"user {user} on #{digest} {rights}" for user, digest in settings.database_users.items()),
+        f"user {USER} on #{password} ~{{{settings.cloud}.{settings.site}.* {RIGHTS}",
+        *(f"user {user} on #{digest} {shared} {RIGHTS}" for user, digest in settings.database_users.items()),
         *_for_other_sites(settings),
     )
     return {FILE: "".join(f"{line}\n" for line in lines)}

@@ -1,5 +1,6 @@
 """The servers that a site starts."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -19,8 +20,9 @@ from sqlalchemy.exc import DBAPIError
 
 from atoll.services import DATABASE_SERVERS, database_servers, engines
 from atoll.services.contract import Settings
-from atoll.services.database_urls import USER, DatabaseOwner, own_directory
+from atoll.services.database_urls import SHARED, USER, DatabaseOwner, own_directory
 from atoll.services.engines import mariadb, postgresql, redis
+from atoll.services.transfer import schema
 
 
 @pytest.fixture
@@ -137,6 +139,27 @@ def test_redis_lets_in_nobody_else_and_the_site_to_its_own_keys_alone(paris, sta
         connection(paris).get("{demo.lyon.nova}:meta")
     with pytest.raises(client.exceptions.NoPermissionError):
         connection(paris).flushall()
+
+
+def test_other_sites_have_rights_on_the_shared_databases_alone(paris, start):
+    theirs = {"atoll-lyon": hashlib.sha256(b"another-password").hexdigest()}
+    (paris.etc / redis.FILE).write_text(redis.configuration(replace(paris, database_users=theirs))[redis.FILE])
+    start()
+    lyon = connection(paris, "atoll-lyon", "another-password")
+    for name in SHARED:
+        lyon.eval(TRANSACTION, 2, f"{{demo.paris.{name}}}:meta", f"{{demo.paris.{name}}}:log", "x")
+    connection(paris).set("{demo.paris.glance}:meta", "x")
+    for ask in (lyon.get, lyon.delete, lambda key: lyon.eval("return redis.call('GET', ARGV[1])", 0, key)):
+        with pytest.raises(client.ResponseError, match=r"(?i)permission|can't access"):
+            ask("{demo.paris.glance}:meta")
+    assert connection(paris).get("{demo.paris.glance}:meta") == b"x"
+    with pytest.raises(client.exceptions.NoPermissionError):
+        lyon.acl_list()
+
+
+def test_all_databases_are_shared_but_those_with_files_of_one_site():
+    every = {name for names in schema.DATABASES.values() for name in names}
+    assert set(SHARED) == every - {"glance"}
 
 
 APPEAR = """

@@ -110,7 +110,7 @@ def parse(data: bytes) -> Hardware:
         settings = {_text(name): _text(value) for name, value in found["settings"].items()}
         features = tuple(map(_text, found["features"]))
         return Hardware(_text(found["cpu"]), features, _text(found["machine"]), int(found["memory_kib"]), settings, devices)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError):
         raise OverlayRefusal("the part hardware of the overlay is malformed: expected one that `atoll cloudlet capture` wrote") from None
 
 

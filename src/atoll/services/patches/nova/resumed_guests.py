@@ -127,6 +127,9 @@ class ResumedGuests(OverlayImages):
     memory_keys: tuple[str, ...] = ()
     """Names of keys whose memory is resumed even if the overlay's image is not public, or `any`."""
 
+    public_counts = True
+    """Whether the memory of public images is resumed: not if another site is trusted less, as its administrators can publish images."""
+
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
         self._spawning: dict[str, CapturedMemory | None] = {}
@@ -179,7 +182,8 @@ class ResumedGuests(OverlayImages):
 
     def _accepted(self, image: Mapping[str, Any]) -> list[str] | None:
         """Return the keys whose memory is resumed; `None` means all keys that the creator trusts."""
-        return None if image.get("is_public") or ANY_KEY in self.memory_keys else list(self.memory_keys)
+        vouched = self.public_counts and image.get("is_public")
+        return None if vouched or ANY_KEY in self.memory_keys else list(self.memory_keys)
 
     def _unable(self) -> str:
         """Return the reason why this site can't resume memory; empty if it can."""
@@ -219,9 +223,10 @@ def _version(number: int) -> str:
 
 
 def prepare(settings: Settings) -> None:
-    """Set the keys whose memory the site resumes.
+    """Set the images and the keys whose memory the site resumes.
 
     Args:
         settings: the site's settings.
     """
     ResumedGuests.memory_keys = tuple(settings.cloudlet_memory_keys)
+    ResumedGuests.public_counts = not settings.trust.keys() - {settings.control or settings.site}

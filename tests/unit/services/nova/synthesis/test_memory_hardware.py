@@ -94,7 +94,7 @@ def test_device_of_another_bus_has_to_be_at_its_place():
 GOOD = json.loads(captured().pack())
 CHANGES = [
     {"version": 2}, {"devices": [["disk"]]}, {"devices": [["disk", 4]]}, {"cpu": None}, {"cpu": "x\ny"}, {"cpu": "x" * 2000},
-    {"settings": []}, {"memory_kib": "many"}, {"features": 1},
+    {"settings": []}, {"memory_kib": "many"}, {"memory_kib": float("inf")}, {"features": 1},
 ]  # fmt: skip
 
 

@@ -249,6 +249,24 @@ def test_administrator_decides_whose_memory_is_resumed(tmp_path):
     assert found == [None, [], ["ed25519:1"], None]
 
 
+def test_administrators_of_a_site_that_is_trusted_less_vouch_for_no_memory_elsewhere(tmp_path):
+    """They can make an image public at their site, and their users can choose it at any site."""
+    found = run(
+        CONDITIONS
+        + """
+    found = []
+    for site, control in (("paris", ""), ("host", "paris"), ("nice", ""), ("host", "nice")):
+        for trust in ({}, {"nice": "local-admin"}):
+            settings = types.SimpleNamespace(site=site, control=control, trust=trust, cloudlet_memory_keys=["ed25519:1"])
+            resumed_guests.prepare(settings)
+            found.append(conditions(is_public=True)["keys"])
+    tell(found)
+    """,
+        tmp_path,
+    )
+    assert found == [None, ["ed25519:1"]] * 2 + [None, None] * 2
+
+
 def test_conditions_of_a_server(tmp_path):
     found = run(
         CONDITIONS
