@@ -20,7 +20,7 @@ from atoll.gateway.copies.in_use import AUTO_DELETED, FALSE_STRINGS, FLOATING, R
 from atoll.gateway.copies.pending import Pending
 from atoll.gateway.copies.perform import Performer
 from atoll.gateway.copies.replicas import KIND, ReplicatedResources
-from atoll.gateway.request.call import Reply
+from atoll.gateway.request.call import Reply, Unreachable
 from atoll.mesh.record import Change
 
 NETWORK, SUBNET, GROUP = "/v2.0/networks/n", "/v2.0/subnets/s", "/v2.0/security-groups/g"
@@ -126,6 +126,19 @@ def test_a_resource_in_use_at_one_site_is_deleted_at_none(tmp_path: Path, path: 
 )
 def test_every_spelling_of_false_that_neutron_accepts_ends_sharing(shared: Any, ends: bool) -> None:
     assert question(call("PUT", NETWORK, {"network": {"shared": shared}}, service="network")) == (UNSHARE if ends else "PUT")
+
+
+def test_a_service_may_take_its_time_for_the_only_copy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(cloud: Cloud) -> None:
+        async def late(site: str, _call: Any, timeout_s: float = 30.0) -> Reply:
+            raise Unreachable(site, f"no answer in {timeout_s:.1f} s")
+
+        cloud.put(NETWORK, paris={})
+        monkeypatch.setattr(cloud.sites, "send", late)
+        assert (await cloud.replicas.everywhere(call("DELETE", NETWORK), ["paris"])).status == 204
+        assert cloud.holders(NETWORK) == []
+
+    run(tmp_path, test)
 
 
 def test_neutron_takes_for_false_what_the_gateway_does() -> None:

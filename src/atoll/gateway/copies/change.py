@@ -135,7 +135,7 @@ class Changes:
         """
         if len(calls) == 1:
             ((site, call),) = calls.items()
-            return await self._sites.send(site, call)
+            return await (await self._sites.open(site, call)).read()  # a service may take its time, as for any other request of a client
         change = _Change(calls, await self._requesters.of(next(iter(calls.values()))))
         change.seen = dict(zip(calls, await asyncio.gather(*(self._look(site, call) for site, call in calls.items())), strict=True))
         change.items = {site: item for site, outcome in change.seen.items() if (item := _item(outcome)) is not None}
