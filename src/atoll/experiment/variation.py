@@ -1,0 +1,123 @@
+"""Variation of latencies between the cells of a run and within them, and how sure its estimate is.
+
+Samples of one cell share a cloud, so that they are more alike than samples of different cells. A run has few cells, so that the variance between
+them is known only roughly. Therefore it is estimated from all groups of a comparison together, and bounds of intervals have Student's
+distribution (1908) in place of the normal one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist, fmean
+
+Runs = Sequence[Sequence[Sequence[float]]]
+"""For each run, the values of each of its cells."""
+
+_NORMAL_FROM = 200
+"""Degrees of freedom from which Student's distribution is taken to be the normal one."""
+
+
+@dataclass(frozen=True)
+class Variation:
+    """Variation of the values of one group.
+
+    Attributes:
+        between: the mean square of the cells' means around the mean of their run; 0 if no run has several cells.
+        within: the mean square of the values around the mean of their cell; 0 if there are too few values.
+        freedom: the number of cells above one in each run.
+        cell_size: the mean number of values of a cell.
+    """
+
+    between: float
+    within: float
+    freedom: int
+    cell_size: float
+
+    @property
+    def effect(self) -> float:
+        """The ratio of the two variances (the design effect), at least 1; 1 if there are too few values for an estimate."""
+        return max(1.0, self.between / self.within) if self.between and self.within else 1.0
+
+
+def variation(runs: Runs) -> Variation:
+    """Return the variation of values between and within the cells of runs; each run has at least one value."""
+    between = within = 0.0
+    cells = freedom = values = 0
+    for run in runs:
+        mean = fmean(value for cell in run for value in cell)
+        between += sum(len(cell) * (fmean(cell) - mean) ** 2 for cell in run)
+        within += sum((value - fmean(cell)) ** 2 for cell in run for value in cell)
+        cells += len(run)
+        freedom += len(run) - 1
+        values += sum(map(len, run))
+    spare = values - cells
+    return Variation(between / freedom if freedom else 0.0, within / spare if spare else 0.0, freedom, values / cells)
+
+
+def design_effect(runs: Runs) -> float:
+    """Return the ratio of the variance between the cells of a run to the variance within them: `Variation.effect`."""
+    return variation(runs).effect
+
+
+@dataclass(frozen=True)
+class Common:
+    """What all groups of a comparison tell together of the variation between cells.
+
+    Attributes:
+        share: the variance that the clouds of cells add, relative to the variance within a cell.
+        freedom: the degrees of freedom of its estimate; 0 if no run has several cells of one combination of factors.
+    """
+
+    share: float = 0.0
+    freedom: int = 0
+
+    def effect(self, own: Variation) -> float:
+        """Return the design effect of a group: the greater one of its own estimate, and of that of all groups."""
+        return max(own.effect, 1 + self.share * own.cell_size) if own.freedom else own.effect
+
+
+def common(found: Sequence[tuple[str, Variation]]) -> Common:
+    """Combine the variation of groups; operations of the same cells count once for the degrees of freedom.
+
+    Args:
+        found: the label of the factors and the variation of each group.
+    """
+    known = [(label, each) for label, each in found if each.freedom and each.within]
+    weight = sum(each.freedom for _label, each in known)
+    if not weight:
+        return Common()
+    share = sum(each.freedom * (each.between / each.within - 1) / each.cell_size for _label, each in known) / weight
+    return Common(max(0.0, share), sum(dict((label, each.freedom) for label, each in known).values()))
+
+
+def student(probability: float, freedom: int) -> float:
+    """Return a quantile of Student's distribution; of the normal one if there are no degrees of freedom, or very many.
+
+    Args:
+        probability: the probability of a smaller value, at least 0.5 and below 1.
+        freedom: the degrees of freedom.
+    """
+    if not 0 < freedom < _NORMAL_FROM:
+        return NormalDist().inv_cdf(probability)
+    low, high = 0.0, 1.0
+    while _below(high, freedom) < probability and high < math.inf:
+        high *= 2
+    for _ in range(100):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _below(middle, freedom) < probability else (low, middle)
+    return high
+
+
+def _below(value: float, freedom: int) -> float:
+    """Return the probability of a smaller value than `value`, from the finite series for whole degrees of freedom."""
+    angle = math.atan(value / math.sqrt(freedom))
+    square = math.cos(angle) ** 2
+    term = total = math.cos(angle) if freedom % 2 else 1.0
+    for number in range(3 if freedom % 2 else 2, freedom - 1, 2):
+        term *= square * (number - 1) / number
+        total += term
+    if freedom % 2:
+        return 0.5 + (angle + (math.sin(angle) * total if freedom > 1 else 0.0)) / math.pi
+    return 0.5 + math.sin(angle) * total / 2
