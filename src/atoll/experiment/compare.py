@@ -2,8 +2,8 @@
 
 Latencies are compared by ranks (Mann and Whitney 1947). Their ratio has the estimate and the interval of Hodges and Lehmann (1963). Neither
 method assumes a distribution, and outliers weigh little. Samples of one cell share a cloud, and so are more alike than samples of different
-cells. Therefore the interval is widened by the ratio of the variances between and within cells (`atoll.experiment.variation`). A confidence level
-holds for the whole comparison: the probability of error is divided among all groups (Bonferroni).
+cells. Therefore the interval is widened by the ratio of the variances between and within cells (`atoll.experiment.variation`). A confidence
+level holds for the whole comparison: the probability of error is divided among all groups (Bonferroni).
 """
 
 from __future__ import annotations

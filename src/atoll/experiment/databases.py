@@ -97,7 +97,7 @@ def _obstacle(cloud: CloudOfCells, database: Database) -> str:
     """
     if database.of and cloud.broker:
         return "regions do not cooperate: expected a database of each region's own"
-    if database.of and len([site for site in cloud.document["sites"] if site.get("kind") != "compute"]) < 2:  # noqa: PLR2004 - two can share
+    if database.of and len([site for site in cloud.document["sites"] if site.get("kind") != "compute"]) < 2:
         return "only one site is full: expected `{start: redis}`, or a cloud with several full sites"
     document = {"topology": {"preset": "mesh"}, **with_database(cloud.document, database)}
     try:

@@ -1,8 +1,8 @@
 """Variation of latencies between the cells of a run and within them, and how sure its estimate is.
 
-Samples of one cell share a cloud, so that they are more alike than samples of different cells. A run has few cells, so that the variance between
-them is known only roughly. Therefore it is estimated from all groups of a comparison together, and bounds of intervals have Student's
-distribution (1908) in place of the normal one.
+Samples of one cell share a cloud, so that they are more alike than samples of different cells. A run has few cells, which show the variance
+between them only roughly. Therefore it is estimated from all groups of a comparison together, and bounds of intervals have the distribution
+of Student (1908) in place of the normal one.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def common(found: Sequence[tuple[str, Variation]]) -> Common:
     if not weight:
         return Common()
     share = sum(each.freedom * (each.between / each.within - 1) / each.cell_size for _label, each in known) / weight
-    return Common(max(0.0, share), sum(dict((label, each.freedom) for label, each in known).values()))
+    return Common(max(0.0, share), sum({label: each.freedom for label, each in known}.values()))
 
 
 def student(probability: float, freedom: int) -> float:

@@ -65,7 +65,7 @@ def test_boot_many_keeps_to_the_limit(api, tenancy):
 
 def test_boot_many_ends_when_one_fails(api, tenancy):
     api.broken.add("many-4")
-    with pytest.raises(AtollError, match="server many-4 went to ERROR"):
+    with pytest.raises(AtollError, match="server many-4 went to ERROR: No valid host"):
         workload.boot_many(api, tenancy, 6, 3)
 
 

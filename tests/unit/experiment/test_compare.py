@@ -156,7 +156,15 @@ def test_all_groups_tell_of_the_variation_between_cells():
 
 @pytest.mark.parametrize(
     ("probability", "freedom", "expected"),
-    [(0.975, 1, 12.706), (0.975, 2, 4.303), (0.975, 4, 2.776), (0.995, 9, 3.250), (0.9999, 4, 13.034), (0.975, 0, 1.960), (0.975, 900, 1.960)],
+    [
+        (0.975, 1, 12.706),
+        (0.975, 2, 4.303),
+        (0.975, 4, 2.776),
+        (0.995, 9, 3.250),
+        (0.9999, 4, 13.034),
+        (0.975, 0, 1.960),
+        (0.975, 900, 1.960),
+    ],
 )
 def test_quantiles_of_students_distribution(probability, freedom, expected):
     assert student(probability, freedom) == pytest.approx(expected, abs=1e-3)
