@@ -27,13 +27,13 @@ class Variation:
         between: the mean square of the cells' means around the mean of their run; 0 if no run has several cells.
         within: the mean square of the values around the mean of their cell; 0 if there are too few values.
         freedom: the number of cells above one in each run.
-        cell_size: the mean number of values of a cell.
+        per_cell: the mean number of values of a cell.
     """
 
     between: float
     within: float
     freedom: int
-    cell_size: float
+    per_cell: float
 
     @property
     def effect(self) -> float:
@@ -75,7 +75,7 @@ class Common:
 
     def effect(self, own: Variation) -> float:
         """Return the design effect of a group: the greater one of its own estimate, and of that of all groups."""
-        return max(own.effect, 1 + self.share * own.cell_size) if own.freedom else own.effect
+        return max(own.effect, 1 + self.share * own.per_cell) if own.freedom else own.effect
 
 
 def common(found: Sequence[tuple[str, Variation]]) -> Common:
@@ -88,7 +88,7 @@ def common(found: Sequence[tuple[str, Variation]]) -> Common:
     weight = sum(each.freedom for _label, each in known)
     if not weight:
         return Common()
-    share = sum(each.freedom * (each.between / each.within - 1) / each.cell_size for _label, each in known) / weight
+    share = sum(each.freedom * (each.between / each.within - 1) / each.per_cell for _label, each in known) / weight
     return Common(max(0.0, share), sum({label: each.freedom for label, each in known}.values()))
 
 
