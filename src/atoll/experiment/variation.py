@@ -27,7 +27,7 @@ class Variation:
         between: the mean square of the cells' means around the mean of their run; 0 if no run has several cells.
         within: the mean square of the values around the mean of their cell; 0 if there are too few values.
         freedom: the number of cells above one in each run.
-        per_cell: the mean number of values of a cell.
+        per_cell: the number of values of a cell, averaged over the cells.
     """
 
     between: float
@@ -63,7 +63,7 @@ def design_effect(runs: Runs) -> float:
 
 @dataclass(frozen=True)
 class Common:
-    """What all groups of a comparison tell together of the variation between cells.
+    """Variation between cells, as all groups of a comparison tell it together.
 
     Attributes:
         share: the variance that the clouds of cells add, relative to the variance within a cell.
