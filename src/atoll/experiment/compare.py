@@ -17,8 +17,9 @@ from statistics import median
 from typing import Any
 
 from atoll.errors import AtollError
+from atoll.experiment.student import student
 from atoll.experiment.summary import Group, Key
-from atoll.experiment.variation import Common, common, student, variation
+from atoll.experiment.variation import Common, common, variation
 
 CONFIDENCE = 0.99
 """The default confidence level. At 0.95, one of 20 comparisons of two equal runs would report a difference that does not exist."""

@@ -19,7 +19,7 @@ def failures(run: Run) -> Iterator[str]:
     done = [cell for cell in run.cells if states[cell.id].state == "done"]
     names = short_names(done)
     found = Counter(
-        (sample.operation, names[cell.label], sample.site, sample.error[:_LONGEST])
+        (sample.operation, names[cell.label], sample.site, sample.error[:_LONGEST].removesuffix(": "))
         for cell in done
         for sample in run.samples(cell)
         if not sample.ok

@@ -1,22 +1,18 @@
-"""Variation of latencies between the cells of a run and within them, and how sure its estimate is.
+"""Variation of latencies between the cells of a run and within them.
 
 Samples of one cell share a cloud, so that they are more alike than samples of different cells. A run has few cells, which show the variance
-between them only roughly. Therefore it is estimated from all groups of a comparison together, and bounds of intervals have the distribution
-of Student (1908) in place of the normal one.
+between them only roughly. Therefore it is estimated from all groups of a comparison together, and bounds of intervals are those of
+Student's distribution (`atoll.experiment.student`).
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import NormalDist, fmean
+from statistics import fmean
 
 Runs = Sequence[Sequence[Sequence[float]]]
 """For each run, the values of each of its cells."""
-
-_NORMAL_FROM = 200
-"""Degrees of freedom from which Student's distribution is taken to be the normal one."""
 
 
 @dataclass(frozen=True)
@@ -90,34 +86,3 @@ def common(found: Sequence[tuple[str, Variation]]) -> Common:
         return Common()
     share = sum(each.freedom * (each.between / each.within - 1) / each.per_cell for _label, each in known) / weight
     return Common(max(0.0, share), sum({label: each.freedom for label, each in known}.values()))
-
-
-def student(probability: float, freedom: int) -> float:
-    """Return a quantile of Student's distribution; of the normal one if there are no degrees of freedom, or very many.
-
-    Args:
-        probability: the probability of a smaller value, at least 0.5 and below 1.
-        freedom: the degrees of freedom.
-    """
-    if not 0 < freedom < _NORMAL_FROM:
-        return NormalDist().inv_cdf(probability)
-    low, high = 0.0, 1.0
-    while _below(high, freedom) < probability and high < math.inf:
-        high *= 2
-    for _ in range(100):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _below(middle, freedom) < probability else (low, middle)
-    return high
-
-
-def _below(value: float, freedom: int) -> float:
-    """Return the probability of a smaller value than `value`, from the finite series for whole degrees of freedom."""
-    angle = math.atan(value / math.sqrt(freedom))
-    square = math.cos(angle) ** 2
-    term = total = math.cos(angle) if freedom % 2 else 1.0
-    for number in range(3 if freedom % 2 else 2, freedom - 1, 2):
-        term *= square * (number - 1) / number
-        total += term
-    if freedom % 2:
-        return 0.5 + (angle + (math.sin(angle) * total if freedom > 1 else 0.0)) / math.pi
-    return 0.5 + math.sin(angle) * total / 2

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from atoll.errors import AtollError
 from atoll.experiment.compare import Difference, Ratio, compare, describe, fisher, ratio
+from atoll.experiment.student import student
 from atoll.experiment.summary import Group
-from atoll.experiment.variation import Common, common, design_effect, student, variation
+from atoll.experiment.variation import Common, common, design_effect, variation
 
 TRIES = 20
 
