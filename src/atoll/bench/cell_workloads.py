@@ -27,6 +27,9 @@ from atoll.errors import AtollError
 _WARM_UP_S = 2.0
 """Seconds of load before the measured load, to open connections and fill caches."""
 
+_SEEN_S = 60.0
+"""Seconds until the resources that one site makes must be usable at the others."""
+
 
 @dataclass(frozen=True)
 class Place:
@@ -110,8 +113,7 @@ def at_each(places: Sequence[Place], work: Callable[[Place], None], *, in_turn: 
 
 def boot(places: Sequence[Place], recorder: CellRecorder, parameters: Parameters, _seed: int) -> None:
     """Boot and delete servers at each site, one after the other."""
-    shared = None if places[0].alone else workload.prepare(places[0].api)
-    tenancies = {place.site: shared or workload.prepare(place.api) for place in places}
+    tenancies = tenancies_of(places)
 
     def warm_up(place: Place) -> None:
         """Boot and delete one server, which fills caches and copies the image and the network to the site."""
@@ -127,6 +129,16 @@ def boot(places: Sequence[Place], recorder: CellRecorder, parameters: Parameters
     at_each(places, warm_up)
     recorder.begin()
     at_each(places, work, in_turn=parameters.get("order") == "in-turn")
+
+
+def tenancies_of(places: Sequence[Place]) -> dict[str, Tenancy]:
+    """Prepare what servers need, and return it by site; cooperating sites use the same, as soon as each of them answers with it."""
+    if places[0].alone:
+        return {place.site: workload.prepare(place.api) for place in places}
+    shared = workload.prepare(places[0].api)
+    for place in places[1:]:
+        wait_until(partial(workload.sees, place.api, shared), f"{place.site} has the network and the flavor", _SEEN_S, workload.POLL_S)
+    return {place.site: shared for place in places}
 
 
 def boot_active(place: Place, tenancy: Tenancy, name: str) -> str:
@@ -151,8 +163,9 @@ def boot_many(places: Sequence[Place], recorder: CellRecorder, parameters: Param
     chosen = places if parameters.get("at") == "each" else places[:1]
     servers, at_once = parameters["servers"], parameters["at_once"]
     shares = {place.site: len(range(number, servers, len(chosen))) for number, place in enumerate(chosen)}
-    shared = None if chosen[0].alone else workload.prepare(chosen[0].api)
-    tenancies = {place.site: shared or workload.prepare(place.api) for place in chosen}
+    tenancies = tenancies_of(chosen)
+    for place in chosen:
+        workload.lift_quotas(place.api)
 
     def warm_up(place: Place) -> None:
         workload.boot_one(place.api, tenancies[place.site], 1)

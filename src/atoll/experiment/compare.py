@@ -2,9 +2,8 @@
 
 Latencies are compared by ranks (Mann and Whitney 1947). Their ratio has the estimate and the interval of Hodges and Lehmann (1963). Neither
 method assumes a distribution, and outliers weigh little. Samples of one cell share a cloud, and so are more alike than samples of different
-cells. Therefore the interval is widened by the ratio of the variances between and within cells (the design effect). A confidence level
-holds
-for the whole comparison: the probability of error is divided among all groups (Bonferroni).
+cells. Therefore the interval is widened by the ratio of the variances between and within cells (`atoll.experiment.variation`). A confidence
+level holds for the whole comparison: the probability of error is divided among all groups (Bonferroni).
 """
 
 from __future__ import annotations
@@ -14,11 +13,13 @@ import random
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
-from statistics import NormalDist, fmean, median
+from statistics import median
 from typing import Any
 
 from atoll.errors import AtollError
+from atoll.experiment.student import student
 from atoll.experiment.summary import Group, Key
+from atoll.experiment.variation import Common, common, variation
 
 CONFIDENCE = 0.99
 """The default confidence level. At 0.95, one of 20 comparisons of two equal runs would report a difference that does not exist."""
@@ -101,42 +102,55 @@ def compare(first: dict[Key, Group], second: dict[Key, Group], confidence: float
     Raises:
         AtollError: `experiment.invalid`: the runs have no group in common.
     """
-    common = [key for key in first if key in second]
-    if not common:
+    shared = [key for key in first if key in second]
+    if not shared:
         text = "the two runs have no operation with the same factors in common"
         raise AtollError("experiment.invalid", text, "compare runs of the same experiment file")
-    each = 1 - (1 - confidence) / len(common)
-    return [_difference(key, first[key], second[key], each) for key in common]
+    each = 1 - (1 - confidence) / len(shared)
+    pairs = {key: (first[key], second[key]) for key in shared}
+    told = common([(key[0], variation(_logs(*pair))) for key, pair in pairs.items() if all(group.all_s for group in pair)])
+    return [_difference(key, *pair, each, told) for key, pair in pairs.items()]
 
 
-def _difference(key: Key, first: Group, second: Group, confidence: float) -> Difference:
+def _difference(key: Key, first: Group, second: Group, confidence: float, told: Common) -> Difference:
     some = bool(first.all_s and second.all_s)
     return Difference(
         *key,
         medians_s=(median(first.all_s) if first.all_s else None, median(second.all_s) if second.all_s else None),
         samples=(len(first.all_s), len(second.all_s)),
         failures=(first.failures, second.failures),
-        ratio=ratio(first.latencies_s, second.latencies_s, confidence) if some else None,
+        ratio=ratio(first.latencies_s, second.latencies_s, confidence, told) if some else None,
         fails_otherwise=fisher(first.failures, first.operations, second.failures, second.operations) < 1 - confidence,
         databases=(first.database, second.database),
         flushes=(first.flush, second.flush),
     )
 
 
-def ratio(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], confidence: float) -> Ratio:
+def _logs(*groups: Group) -> list[list[list[float]]]:
+    return [_logarithms(group.latencies_s) for group in groups]
+
+
+def _logarithms(cells: Sequence[Sequence[float]]) -> list[list[float]]:
+    return [[math.log(max(value, 1e-9)) for value in cell] for cell in cells if cell]
+
+
+def ratio(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], confidence: float, told: Common | None = None) -> Ratio:
     """Return the ratio of latencies with its confidence interval.
 
     Args:
         first: the latencies of the first run in seconds, by cell; at least one.
         second: the latencies of the second run, likewise.
         confidence: the confidence level, above 0 and below 1.
+        told: what all groups of the comparison tell of the variation between cells; default: these latencies alone.
     """
     np = import_module("numpy")
-    logs = [[[math.log(max(value, 1e-9)) for value in cell] for cell in run if cell] for run in (first, second)]
+    logs = [_logarithms(first), _logarithms(second)]
+    own = variation(logs)
+    told = common([("", own)]) if told is None else told
     left, right = (_some([value for cell in run for value in cell]) for run in logs)
     differences = np.sort(np.subtract.outer(np.array(right), np.array(left)).ravel())
     pairs, together = len(differences), len(left) + len(right) + 1
-    half = NormalDist().inv_cdf(0.5 + confidence / 2) * math.sqrt(pairs * together / 12 * design_effect(logs))
+    half = student(0.5 + confidence / 2, told.freedom) * math.sqrt(pairs * together / 12 * told.effect(own))
     rank = math.floor(pairs / 2 - half)  # the lower bound's rank counted from the smallest ratio, the upper one's from the greatest
     return Ratio(
         math.exp(float(np.median(differences))),
@@ -147,27 +161,6 @@ def ratio(first: Sequence[Sequence[float]], second: Sequence[Sequence[float]], c
 
 def _some(values: list[float]) -> list[float]:
     return values if len(values) <= _MOST else random.Random(0).sample(values, _MOST)
-
-
-def design_effect(runs: Sequence[Sequence[Sequence[float]]]) -> float:
-    """Return the ratio of the variance between the cells of a run to the variance within them, at least 1.
-
-    If there are too few latencies for an estimate, return 1.
-
-    Args:
-        runs: for each run, the latencies of each cell, in seconds.
-    """
-    between = within = 0.0
-    cells = values = 0
-    for run in runs:
-        mean = fmean(value for cell in run for value in cell)
-        between += sum(len(cell) * (fmean(cell) - mean) ** 2 for cell in run)
-        within += sum((value - fmean(cell)) ** 2 for cell in run for value in cell)
-        cells += len(run) - 1
-        values += sum(map(len, run)) - len(run)
-    if cells < 1 or values < 1 or within == 0:
-        return 1.0
-    return max(1.0, (between / cells) / (within / values))
 
 
 def fisher(first: int, first_of: int, second: int, second_of: int) -> float:

@@ -1,18 +1,32 @@
-"""The data card of an exported run: origin, files with their columns, and licence."""
+"""The data card of an exported run: subject, method and limits, files with their columns, and licence."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 
 from atoll.experiment.run import Run
 
 _CARD = """\
 # {name}
 
-Measurements of emulated OpenStack clouds by Atoll {atoll}, run `{run}`, begun {begun}, seed {seed}. {done} of {cells} cells are complete,
-{failed} failed. `run.json` has every cell with the document of its cloud; `atoll experiment replay DIRECTORY` repeats the run.
+{subject}
 
-Licence: Creative Commons Attribution 4.0 International (CC BY 4.0), unless the publisher states another one.
+Measurements by Atoll {atoll}, run `{run}`, begun {begun}, seed {seed}. {done} of {cells} cells are complete, {failed} failed.
+
+- **Authors**: to be named by the publisher.
+- **Licence**: [Creative Commons Attribution 4.0 International](https://creativecommons.org/licenses/by/4.0/) (CC BY 4.0, \
+SPDX `CC-BY-4.0`), unless the publisher states another one.
+- **Repetition**: `run.json` has every cell with the document of its cloud; `atoll experiment replay DIRECTORY` repeats the run.
+
+## Method and limits
+
+- Each combination of factors is a cell: a cloud of its own, whose workload is measured. Cells ran in random order by the seed.
+- {idle}
+- {where}
+- Unless `run.json` says otherwise, sites have OpenStack's fake hypervisor: there are no guests, so a boot is the work of the control plane.
+- Texts of errors are as the programs gave them, and may contain names and paths of the machine: read them before you publish the data.
 
 ## Machine
 
@@ -50,6 +64,7 @@ variance between cells), `p95_s`, `longest_s` |
 `undone_s` (start of the undoing), `ended_s`, `error` |
 | `phases.csv` | operation, users and phase (only with faults) | `factors`, `operation`, `users` (`concerned` by a fault or `elsewhere`), \
 `phase`, number of `operations`, `served` with its 95 % interval, `median_s` |
+| `experiment.yaml` | | the file of the experiment, if it is known |
 | `parquet/` | | the same samples, readings, numbers and faults, a file for each cell, with all metadata under the key `atoll` |
 
 `database` is the engine of the services' databases at the full sites. `flush` is the setting by
@@ -69,6 +84,27 @@ def _databases(run: Run) -> Iterator[str]:
         yield f"- {database}: {flush}"
 
 
+def _subject(run: Run) -> str:
+    """Return the comment at the head of the experiment's file; a sentence in its place if there is none."""
+    lines = itertools.takewhile(lambda line: line.startswith("#"), run.document.splitlines())
+    text = "\n".join(line.removeprefix("#").removeprefix(" ") for line in lines).strip()
+    return f"```text\n{text}\n```" if text else "An experiment with emulated OpenStack clouds."
+
+
+def _idle(run: Run) -> str:
+    """Return a sentence about the load of the machine while the run's finished cells ran."""
+    shares = [state.facts["idle_share"] for state in run.states().values() if state.facts.get("idle_share") is not None]
+    if not shares:
+        return "The idle share of the machine is not known."
+    low, high = 100 * min(shares), 100 * max(shares)
+    share = f"{low:.0f} %" if round(low) == round(high) else f"{low:.0f} to {high:.0f} %"
+    return f"The machine was idle for {share} of the time of a cell. The less it was idle, the more operations waited for processors."
+
+
+_EMULATED = "All sites ran on one machine, each in a network of its own; the links between them were emulated."
+_HOSTS = "Sites ran on hosts of a testbed that EnOSlib reserved. The properties of the machine below are those of the clients' machine."
+
+
 def data_card(run: Run, factors: Sequence[str]) -> str:
     """Return the data card as Markdown.
 
@@ -84,7 +120,10 @@ def data_card(run: Run, factors: Sequence[str]) -> str:
         name=run.about["name"],
         atoll=machine.get("atoll", ""),
         run=run.name,
-        begun=run.about["begun"],
+        begun=f"{datetime.fromisoformat(run.about['begun']):%Y-%m-%d %H:%M %Z}",
+        subject=_subject(run),
+        idle=_idle(run),
+        where=_HOSTS if "provider" in run.about else _EMULATED,
         seed=run.about["seed"],
         done=states.count("done"),
         cells=len(states),

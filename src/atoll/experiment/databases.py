@@ -1,6 +1,7 @@
 """The databases that an experiment compares: every cloud runs once with each of them, in which its full sites keep their services' data.
 
-The experiment's file describes a database like the field `database` of a site (`atoll.cloud.databases`).
+The experiment's file describes a database like the field `database` of a site (`atoll.cloud.databases`). With `{of: SITE}`, all full sites
+share the databases of one of them, which starts a Redis.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_core import PydanticCustomError
 
 from atoll.cloud import Cloud
-from atoll.cloud.databases import SQLITE, Database, read_database
+from atoll.cloud.databases import SHAREABLE, SQLITE, Database, read_database
 from atoll.db.address import address
 from atoll.experiment.architectures import STANDARD, CloudOfCells
 from atoll.experiment.workloads import listed
@@ -23,6 +24,8 @@ _STANDARD_ENGINE = "mariadb"
 
 def name_of(database: Database) -> str:
     """Return the name of a database in results, without user and password."""
+    if database.of:
+        return f"{database.engine} of {database.of}"
     return f"{database.engine} at {address(database.url)}" if database.url else database.engine
 
 
@@ -43,16 +46,22 @@ Databases = Annotated[
 
 
 def with_database(document: Mapping[str, Any], database: Database) -> dict[str, Any]:
-    """Return a cloud's document in which every full site has the given database."""
+    """Return a cloud's document in which every full site has the given database; the owner of a shared one starts its server."""
     value = database.model_dump(mode="json", exclude_defaults=True) or SQLITE
-    sites = [site if site.get("kind") == "compute" else {**site, "database": value} for site in document["sites"]]
+    values = {database.of: {"start": SHAREABLE}} if database.of else {}
+    sites = [site if site.get("kind") == "compute" else {**site, "database": values.get(site["name"], value)} for site in document["sites"]]
     return {**document, "sites": sites}
 
 
 def engines_of(document: Mapping[str, Any]) -> str:
     """Return the databases of the full sites of a cloud's document, separated by commas."""
-    full = [site for site in document["sites"] if site.get("kind") != "compute"]
-    return ", ".join(dict.fromkeys(name_of(Database.model_validate(read_database(site.get("database", SQLITE)))) for site in full))
+    found = {
+        site["name"]: Database.model_validate(read_database(site.get("database", SQLITE)))
+        for site in document["sites"]
+        if site.get("kind") != "compute"
+    }
+    shared = {each.of: each for each in found.values() if each.of}  # by the owner, whose own database is the same one
+    return ", ".join(dict.fromkeys(name_of(shared.get(name, each)) for name, each in found.items()))
 
 
 Complaint = tuple[tuple[str | int, ...], str]
@@ -86,6 +95,10 @@ def _obstacle(cloud: CloudOfCells, database: Database) -> str:
 
     The check adds a topology to the cloud, because every cell's cloud has one.
     """
+    if database.of and cloud.broker:
+        return "regions do not cooperate: expected a database of each region's own"
+    if database.of and len([site for site in cloud.document["sites"] if site.get("kind") != "compute"]) < 2:
+        return "only one site is full: expected `{start: redis}`, or a cloud with several full sites"
     document = {"topology": {"preset": "mesh"}, **with_database(cloud.document, database)}
     try:
         Cloud.model_validate(document)

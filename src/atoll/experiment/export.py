@@ -12,6 +12,7 @@
 - `values.csv`: a line for each measured number that is not a latency.
 - `parquet/`: the Parquet files of the run, with all metadata.
 - `run.json`: everything that is needed to repeat the run.
+- `experiment.yaml`: the file of the experiment.
 - `NAME.ipynb`: a notebook that reads the CSV files.
 - `README.md`: the data card.
 """
@@ -72,6 +73,8 @@ def export(run: Run, directory: Path) -> None:
         _write(directory / "phases.csv", _PHASES, _phases(run))
     _copy(run, done, directory / "parquet")
     shutil.copyfile(run.directory / "run.json", directory / "run.json")
+    if run.document:
+        (directory / "experiment.yaml").write_text(run.document, encoding="utf-8")
     (directory / f"{run.name}.ipynb").write_text(json.dumps(notebook.notebook(run, factors), indent=1) + "\n", encoding="utf-8")
     (directory / "README.md").write_text(data_card(run, factors), encoding="utf-8")
 

@@ -7,6 +7,7 @@ import platform
 import threading
 import time
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -28,6 +29,7 @@ def describe() -> dict[str, Any]:
         "kernel": platform.release(),
         "system": _system(),
         "architecture": platform.machine(),
+        "processor": _processor(),
         "cores": os.cpu_count(),
         "memory_mb": round(psutil.virtual_memory().total / 1e6),
         "packages": {name: found for name in _PACKAGES if (found := _version(name))},
@@ -39,6 +41,15 @@ def _system() -> str:
         return platform.freedesktop_os_release().get("PRETTY_NAME", "")
     except OSError:
         return ""
+
+
+def _processor() -> str:
+    """Return the model of the processor as the kernel names it; empty if it names none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
 
 
 def _version(name: str) -> str:

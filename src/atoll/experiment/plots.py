@@ -19,6 +19,12 @@ from atoll.experiment.summary import Group
 MOST_LINES = 8
 """Greatest number of lines in one plot; the groups beyond it are drawn in further plots."""
 
+_WIDE, _DECADES = 20, 1e3
+"""The ratios of the greatest to the smallest value from which an axis is logarithmic, and has a label only for each power of 10."""
+
+ALL = "all"
+"""The label of the only line of a plot, which needs no legend."""
+
 # The colours of Okabe and Ito, which colour-blind readers tell apart; line styles tell them apart on grey paper.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 _STYLES = ("-", "--", "-.", ":")
@@ -50,8 +56,8 @@ def distributions(title: str, groups: Labelled) -> str:
         axes.set_ylabel("share of operations")
         axes.set_ylim(0, 1.02)
         every = [value for _label, group in groups for value in group.all_s]
-        if min(every) > 0 and max(every) > 20 * min(every):
-            axes.set_xscale("log")
+        if spread(every):
+            logarithmic(axes, "x", every)
         else:
             axes.set_xlim(left=0)
 
@@ -94,7 +100,7 @@ def against(title: str, quantity: Quantity, groups: Mapping[str, Sequence[Group]
             axes.errorbar(at, medians, yerr=[below, above], label=label, marker="o", markersize=4, capsize=3, **style)
         _abscissa(axes, quantity, [quantity.value(group.factors) for line in groups.values() for group in line])
         axes.set_ylabel("median latency, s")
-        axes.set_ylim(bottom=0)
+        from_zero(axes)
 
     return svg(title, [draw])
 
@@ -118,7 +124,7 @@ def values_against(title: str, unit: str, quantity: Quantity, lines: Mapping[str
             axes.errorbar(at, medians, yerr=[below, above], label=label, marker="o", markersize=4, capsize=3, **style)
         _abscissa(axes, quantity, [value for line in lines.values() for value in line])
         axes.set_ylabel(unit)
-        axes.set_ylim(bottom=0)
+        from_zero(axes)
 
     return svg(title, [draw])
 
@@ -126,8 +132,8 @@ def values_against(title: str, unit: str, quantity: Quantity, lines: Mapping[str
 def _abscissa(axes: Any, quantity: Quantity, values: Sequence[float]) -> None:
     """Label the horizontal axis; make it logarithmic if the values are far apart."""
     axes.set_xlabel(quantity.axis)
-    if min(values) > 0 and max(values) > 20 * min(values):
-        axes.set_xscale("log")
+    if spread(values):
+        logarithmic(axes, "x", values)
     elif all(value == int(value) for value in values):
         axes.xaxis.get_major_locator().set_params(integer=True)
 
@@ -151,6 +157,33 @@ QUANTITIES: Mapping[str, Quantity] = {
     "clients": Quantity("number of clients", "clients", _number("clients")),
 }
 """The quantities by the name of their factor."""
+
+
+def spread(values: Sequence[float]) -> bool:
+    """Return whether values are so far apart that their axis should be logarithmic."""
+    return min(values) > 0 and max(values) > _WIDE * min(values)
+
+
+def logarithmic(axes: Any, name: str, values: Sequence[float]) -> None:
+    """Make an axis logarithmic, with plain numbers such as 0.05 as its labels.
+
+    Args:
+        axes: the axes.
+        name: "x" or "y".
+        values: the values on the axis, all above 0.
+    """
+    ticker = import_module("matplotlib.ticker")
+    getattr(axes, f"set_{name}scale")("log")
+    axis = getattr(axes, f"{name}axis")
+    few = max(values) < _DECADES * min(values)
+    axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5) if few and name == "x" else (1, 3) if few else (1,)))
+    axis.set_major_formatter(ticker.FuncFormatter(lambda value, _place: f"{value:g}"))
+    axis.set_minor_formatter(ticker.NullFormatter())
+
+
+def from_zero(axes: Any) -> None:
+    """Begin the vertical axis at 0, and end it above the greatest value, so that marks there are not cut."""
+    axes.set_ylim(0, 1.08 * axes.dataLim.y1 if axes.dataLim.y1 > 0 else None)
 
 
 def styles() -> Iterator[dict[str, Any]]:
@@ -178,7 +211,7 @@ def svg(title: str, draws: Sequence[Callable[[Any], None]], height: float = _SIZ
         for axes, draw in zip(panels, draws, strict=True):
             draw(axes)
             axes.grid(visible=True, alpha=0.3)
-            if axes.get_legend_handles_labels()[0]:
+            if axes.get_legend_handles_labels()[1] not in ([], [ALL]):
                 axes.legend(loc="center left", bbox_to_anchor=(1.01, 0.5), frameon=False, labelspacing=0.3)
         panels[0].set_title(title, loc="left")
         made = io.StringIO()

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from html import escape
 from pathlib import Path
 from typing import Any
 
 from atoll.experiment import compare, plots, summary
+from atoll.experiment.failure_report import failures
 from atoll.experiment.fault_report import faults
 from atoll.experiment.markup import figure, table
 from atoll.experiment.resource_report import resources, timelines
@@ -38,7 +40,7 @@ def render(run: Run, against: Run | None = None) -> str:
     parts = [*_head(run, cells)]
     if against is not None:
         parts += _changes(run, against)
-    parts += [*expected_shapes(run), *_figures(groups), *timelines(run), *faults(run), *values(run), *resources(run)]
+    parts += [*expected_shapes(run), *_figures(groups), *timelines(run), *faults(run), *failures(run), *values(run), *resources(run)]
     parts += [*_operations(groups), *_cells(cells), *_machine(run)]
     page = _TEMPLATE.read_text(encoding="utf-8")
     return page.replace("@TITLE@", escape(run.name)).replace("@BODY@", "\n".join(parts))
@@ -47,13 +49,22 @@ def render(run: Run, against: Run | None = None) -> str:
 def _head(run: Run, cells: Sequence[dict[str, Any]]) -> Iterator[str]:
     states = [cell["state"] for cell in cells]
     yield f"<h1>{escape(str(run.about.get('name', run.name)))}</h1>"
-    yield f"<p>Run {escape(run.name)}, begun {escape(str(run.about.get('begun', '')))}, seed {escape(str(run.about.get('seed', '')))}.</p>"
+    begun, seed = (escape(text) for text in (_day(str(run.about.get("begun", ""))), str(run.about.get("seed", ""))))
+    yield f"<p>Run {escape(run.name)}, begun {begun}, seed {seed}.</p>"
     text = f"{states.count('done')} of {len(cells)} cells are complete, {states.count('failed')} failed."
     yield f'<p class="bad">{text}</p>' if states.count("done") < len(cells) else f"<p>{text}</p>"
     busy = sum(cell["facts"].get("idle_share") is not None and cell["facts"]["idle_share"] < _WARN_IDLE for cell in cells)
     if busy:
         text = f"In {busy} cells the machine was idle for less than {100 * _WARN_IDLE:.0f} % of the time: operations waited for processors."
         yield f'<p class="bad">{text}</p>'
+
+
+def _day(moment: str) -> str:
+    """Return a moment such as 2026-12-01 15:32 UTC; a text of another form as it is."""
+    try:
+        return f"{datetime.fromisoformat(moment):%Y-%m-%d %H:%M %Z}".rstrip()
+    except ValueError:
+        return moment
 
 
 def _changes(run: Run, against: Run) -> Iterator[str]:
@@ -115,7 +126,7 @@ def _label(group: Group, varying: Sequence[str]) -> str:
     ]
     if group.place:
         words.append(f"users at {group.place} sites")
-    return ", ".join(words) or "all"
+    return ", ".join(words) or plots.ALL
 
 
 def _operations(groups: Sequence[Group]) -> Iterator[str]:

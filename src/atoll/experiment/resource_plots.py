@@ -12,6 +12,11 @@ _BAR_IN, _FRAME_IN = 0.3, 1.0
 """Height of each bar, and of everything around the bars, in inches."""
 
 
+def _spelled(value: float) -> str:
+    """Return a number with three digits, or as a whole number with separators if it is longer."""
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
 def totals(rows: Sequence[tuple[str, float, float]]) -> str:
     """Return bars of the traffic of combinations as SVG, in bytes and in packets.
 
@@ -23,10 +28,10 @@ def totals(rows: Sequence[tuple[str, float, float]]) -> str:
 
     def draw(values: Sequence[float], axis: str, colour: str, axes: Any) -> None:
         made = axes.barh(places, values, color=colour, height=0.7)
-        axes.bar_label(made, [f"{value:.3g}" for value in values], padding=3, fontsize=8)
+        axes.bar_label(made, [_spelled(value) for value in values], padding=3, fontsize=8)
         axes.set_xlabel(axis)
         axes.set_yticks(places, names)
-        axes.margins(x=0.15)
+        axes.margins(x=0.2)
 
     sizes, packets = [size for _name, size, _packets in rows], [count for _name, _size, count in rows]
     draws = [

@@ -90,6 +90,12 @@ class Run:
         """The name of the directory, by which commands find the run."""
         return self.directory.name
 
+    @property
+    def document(self) -> str:
+        """The YAML text of the experiment's file; empty if it was not kept."""
+        path = self.directory / _DOCUMENT
+        return path.read_text(encoding="utf-8") if path.is_file() else ""
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other commands from executing this run inside the context; a command that dies keeps no lock.

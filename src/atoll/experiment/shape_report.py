@@ -26,6 +26,7 @@ def expected_shapes(run: Run) -> Iterator[str]:
         return
     yield "<h2>Expected shapes</h2>"
     broken = sum(verdict.holds is False for verdict in found)
-    yield f'<p class="bad">{broken} of {len(found)} do not hold.</p>' if broken else ""
+    verb = "does" if broken == 1 else "do"
+    yield f'<p class="bad">{broken} of {len(found)} compared lines {verb} not have the shape.</p>' if broken else ""
     rows = [[verdict.shape.told, verdict.line, verdict.measured, _WORDS[verdict.holds]] for verdict in found]
     yield table(("Shape of the median", "Line", "Measured", "Verdict"), rows)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from statistics import NormalDist
 
-from atoll.experiment.compare import design_effect
+from atoll.experiment.variation import design_effect
 
 CONFIDENCE = 0.95
 """Confidence level of each single interval in tables and plots, without a correction for the number of intervals."""

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from atoll.experiment import resources
-from atoll.experiment.plots import COLOURS, MOST_LINES, styles, svg
+from atoll.experiment.plots import COLOURS, MOST_LINES, from_zero, logarithmic, spread, styles, svg
 from atoll.experiment.resources import Points
 from atoll.experiment.samples import FaultEvent, Sample, TrafficReading, UsageReading
 
@@ -88,10 +88,10 @@ def _latencies(samples: Sequence[Sample], axes: Any) -> None:
         axes.plot([each.intended_s for each in failed], [each.latency_s for each in failed], label=f"failed (n={len(failed)})", **marks)
     axes.set_ylabel("latency from the\nintended start, s")
     every = [sample.latency_s for sample in samples]
-    if min(every) > 0 and max(every) > 20 * min(every):
-        axes.set_yscale("log")
+    if spread(every):
+        logarithmic(axes, "y", every)
     else:
-        axes.set_ylim(bottom=0)
+        from_zero(axes)
 
 
 def _named(samples: Sequence[Sample]) -> dict[str, list[Sample]]:
@@ -108,7 +108,7 @@ def _curves(label: str, curves: Mapping[str, Points], axes: Any, **look: str) ->
         own = {**style, "color": _FAILED, "linestyle": ":"} if name == "failed" else style
         axes.plot([at for at, _value in points], [value for _at, value in points], label=name, **own, **look)
     axes.set_ylabel(label)
-    axes.set_ylim(bottom=0)
+    from_zero(axes)
 
 
 def fewest(curves: Mapping[str, Points]) -> dict[str, Points]:

@@ -258,7 +258,10 @@ _MEMBERSHIP = (
 
 WORKLOADS: Mapping[str, tuple[type[WorkloadParameters], str]] = {
     "boot": (Repeated, "boots a server at each site, until it is ACTIVE, and deletes it, until it is gone"),
-    "boot-many": (BootMany, "boots servers, several at once, until all of a user are ACTIVE, which is one operation"),
+    "boot-many": (
+        BootMany,
+        "boots servers, several at once, until all of a user are ACTIVE, which is one operation; quotas on servers and ports are lifted",
+    ),
     "token": (Repeated, "gets a token at each site"),
     "list": (Repeated, "lists the servers of the cloud at each site"),
     "open-load": (OpenLoad, "sends requests of one kind at each site, at a given rate; the latency counts from the intended start"),

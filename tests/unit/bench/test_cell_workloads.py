@@ -15,7 +15,7 @@ class MemoryApi:
     """Answers as a site with no WAN would; servers are ACTIVE at the second look."""
 
     def __init__(self) -> None:
-        self.servers, self.asked, self.broken = {}, [], False
+        self.servers, self.asked, self.looked, self.broken = {}, [], [], False
 
     def sign_in(self):
         self.asked.append("token")
@@ -34,7 +34,8 @@ class MemoryApi:
         kinds |= {"/v2.0/networks": {"network": {"id": "n"}}}
         return kinds.get(path, {})
 
-    def call(self, _service, method, _path):
+    def call(self, _service, method, path):
+        self.looked.append(path)
         if method == "DELETE":
             self.servers.clear()
         return Answer(204 if method == "DELETE" else 404, None, {})
@@ -58,6 +59,7 @@ def test_each_site_boots_and_deletes(monkeypatch):
     assert all(0 <= row[2] == row[3] <= row[4] and row[5] and not row[6] for row in rows)
     assert "POST /v2/images" in near.asked
     assert "POST /v2/images" not in far.asked, "resources are prepared once"
+    assert far.looked[:2] == ["/v2.0/networks/n", "/v2.0/networks/n"], "a site that shares a database may have them a moment later"
 
 
 def test_a_server_goes_to_the_host_of_its_user():
@@ -197,7 +199,9 @@ def test_separate_regions_have_images_and_networks_of_their_own():
     ("at", "shares"), [("first", {"paris": 7}), ("each", {"paris": 4, "lyon": 3})], ids=["at the first site", "shared by the sites"]
 )
 def test_many_servers_boot_at_the_first_site_or_in_equal_shares(monkeypatch, at, shares):
-    booted, deleted, rows = {}, [], []
+    booted, deleted, rows, lifted = {}, [], [], []
+    monkeypatch.setattr("atoll.bench.workload.lift_quotas", lifted.append)
+    monkeypatch.setattr("atoll.bench.workload.sees", lambda _api, _tenancy: True)
     places = [Place("paris", "api of paris", None), Place("lyon", "api of lyon", None)]
     monkeypatch.setattr("atoll.bench.workload.prepare", lambda api: f"tenancy of {api}")
     monkeypatch.setattr("atoll.bench.workload.boot_one", lambda _api, _tenancy, _times: [1.0])
@@ -208,4 +212,5 @@ def test_many_servers_boot_at_the_first_site_or_in_equal_shares(monkeypatch, at,
     WORKLOADS["boot-many"](places, CellRecorder(lambda *fields: rows.append(fields)), {"servers": 7, "at_once": 2, "at": at}, 0)
     assert booted == {f"api of {site}": ("tenancy of api of paris", count, 2) for site, count in shares.items()}
     assert sorted(row[1] for row in rows) == sorted(shares)
+    assert lifted == [f"api of {site}" for site in shares], "a site's quota is 200 servers"
     assert deleted == (["api of paris"] if at == "first" else []), "the end of the cloud removes the others"

@@ -198,6 +198,16 @@ def test_databases_that_flush_otherwise_than_the_others_fail_the_cell(events, mo
     assert run(Work(relaxed, "list", {}, 7))["flushes_each_commit"] is False
 
 
+def test_the_owner_of_a_shared_database_tells_when_it_flushes(events, monkeypatch):
+    asked = []
+    shared = [{"name": "paris", "database": {"start": "redis"}}, {"name": "lyon", "database": {"of": "paris"}}]
+    monkeypatch.setattr(MemoryCloud, "settings", lambda _self, name: asked.append(name))
+    monkeypatch.setitem(cells.WORKLOADS, "list", lambda *_arguments: None)
+    monkeypatch.setattr(cells, "places", lambda *_arguments: [])
+    assert run(Work({**DOCUMENT, "sites": shared}, "list", {}, 7))["flush"] == "fsync=on"
+    assert asked == ["paris"], "no other site's account may read the server's settings"
+
+
 def test_a_broker_of_a_site_runs_beside_the_cloud(events, monkeypatch):
     class MemoryBroker:
         def __init__(self, root, site, document, _environment) -> None:

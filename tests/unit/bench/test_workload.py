@@ -1,6 +1,7 @@
 import pytest
 
 from atoll.bench import workload
+from atoll.bench.api import Answer
 from atoll.bench.leaks import count_leaks
 from atoll.errors import AtollError
 
@@ -14,6 +15,29 @@ def test_prepare(api):
 def test_prepare_makes_a_flavor_where_none_fits(api, monkeypatch):
     monkeypatch.setattr(api, "_compute_get", lambda *_args: (200, {"flavors": [{"id": "9", "ram": 512, "vcpus": 1, "disk": 1}]}))
     assert workload.prepare(api).flavor == "new"
+
+
+def test_quotas_on_servers_and_ports_are_lifted():
+    class Quotas:
+        project, changed = "p", {}
+
+        def expect(self, service, method, path, body):
+            self.changed[service] = (method, path, body)
+
+    workload.lift_quotas(Quotas())
+    assert Quotas.changed == {
+        "compute": ("PUT", "/os-quota-sets/p", {"quota_set": {"instances": -1, "cores": -1, "ram": -1}}),
+        "network": ("PUT", "/v2.0/quotas/p", {"quota": {"port": -1}}),
+    }
+
+
+@pytest.mark.parametrize("lacks", ["", "network", "compute"])
+def test_a_site_sees_a_tenancy_when_it_has_both_parts(tenancy, lacks):
+    class Site:
+        def call(self, service, _method, _path):
+            return Answer(404 if service == lacks else 200, None, {})
+
+    assert workload.sees(Site(), tenancy) == (not lacks)
 
 
 def test_boot_watches_until_active(api, tenancy):
@@ -41,7 +65,7 @@ def test_boot_many_keeps_to_the_limit(api, tenancy):
 
 def test_boot_many_ends_when_one_fails(api, tenancy):
     api.broken.add("many-4")
-    with pytest.raises(AtollError, match="server many-4 went to ERROR"):
+    with pytest.raises(AtollError, match="server many-4 went to ERROR: No valid host"):
         workload.boot_many(api, tenancy, 6, 3)
 
 

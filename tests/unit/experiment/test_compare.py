@@ -9,8 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from atoll.errors import AtollError
-from atoll.experiment.compare import Difference, Ratio, compare, describe, design_effect, fisher, ratio
+from atoll.experiment.compare import Difference, Ratio, compare, describe, fisher, ratio
+from atoll.experiment.student import student
 from atoll.experiment.summary import Group
+from atoll.experiment.variation import Common, common, design_effect, variation
 
 TRIES = 20
 
@@ -19,6 +21,47 @@ def made(chance, slower=1.0, *, cells=5, samples=20, spread=0.1, between=0.0):
     """Return latencies around one second: log-normal, and different from cell to cell."""
     means = [slower * math.exp(chance.gauss(0, between)) for _ in range(cells)]
     return [[mean * math.exp(chance.gauss(0, spread)) for _ in range(samples)] for mean in means]
+
+
+def busy(chance, slower=1.0, *, cells=10, samples=60, spread=0.15, between=0.015, kept=0.3, stalls=0.03):
+    """Return latencies as a machine with other work gives them: each depends on the one before, and some stall; see `made`."""
+    found = []
+    for _ in range(cells):
+        mean, drift, values = slower * math.exp(chance.gauss(0, between)), 0.0, []
+        for _ in range(samples):
+            drift = kept * drift + math.sqrt(1 - kept**2) * chance.gauss(0, spread)
+            values.append(mean * math.exp(drift) * (chance.uniform(1.5, 4) if chance.random() < stalls else 1))
+        found.append(values)
+    return found
+
+
+OPERATIONS = [(label, operation, "") for label in ("near", "far") for operation in ("boot", "delete", "list")]
+
+
+def runs(chance, slow=1.0, cells=10):
+    """Return the groups of two runs with the noise of a busy machine; the second run's boots are slower."""
+    first = {key: group(busy(chance, cells=cells)) for key in OPERATIONS}
+    return first, {key: group(busy(chance, slow if key[1] == "boot" else 1.0, cells=cells)) for key in OPERATIONS}
+
+
+@pytest.mark.parametrize("number", range(TRIES))
+def test_a_slow_down_of_10_percent_is_found_in_the_noise_of_a_busy_machine(number):
+    first, second = runs(random.Random(f"slow and busy {number}"), 1.1)
+    found = compare(first, second, 0.95)
+    assert [each.ratio.low > 1 for each in found if each.operation == "boot"] == [True, True]
+
+
+@pytest.mark.parametrize("number", range(TRIES))
+def test_two_equal_runs_stay_quiet_in_the_noise_of_a_busy_machine(number):
+    found = compare(*runs(random.Random(f"equal and busy {number}")))
+    assert not [describe(each) for each in found if each.differs]
+
+
+def test_the_level_holds_for_three_cells_in_the_noise_of_a_busy_machine():
+    chance = random.Random(9)
+    pairs = (runs(chance, cells=3) for _ in range(100))
+    alarms = sum(any(each.differs for each in compare(first, second, 0.95)) for first, second in pairs)
+    assert alarms <= 10, "5 are expected"
 
 
 def group(latencies, failures=0):
@@ -33,8 +76,8 @@ def found(first, second, confidence=0.99):
 @pytest.mark.parametrize("number", range(TRIES))
 def test_a_slow_down_of_10_percent_is_found(number):
     chance = random.Random(f"slow {number}")
-    difference = found(made(chance, between=0.01), made(chance, 1.1, between=0.01))
-    assert difference.ratio.low > 1, "at 99 %, so also at 95 %"
+    difference = found(made(chance, between=0.01), made(chance, 1.1, between=0.01), 0.95)
+    assert difference.ratio.low > 1
     assert difference.ratio.low <= 1.13
     assert difference.ratio.high >= 1.07
     assert difference.to_json()["words"].startswith("boot (x): ")
@@ -100,6 +143,34 @@ def test_cells_that_differ_widen_the_interval():
     assert design_effect([made(chance, between=0.3), made(chance, between=0.3)]) > 20
     assert design_effect([[[1.0, 2.0]], [[1.0]]]) == 1
     assert design_effect([[[1.0], [2.0]], [[3.0]]]) == 1
+
+
+def test_all_groups_tell_of_the_variation_between_cells():
+    chance = random.Random(10)
+    several = [("x", variation([made(chance, cells=3, between=0.1), made(chance, cells=3, between=0.1)])) for _ in range(30)]
+    told = common([(str(number), each) for number, (_label, each) in enumerate(several)])
+    assert told.share == pytest.approx(1, rel=0.5), "both spreads are 10 %"
+    assert told.freedom == 30 * 4
+    assert common(several).freedom == 4, "operations of the same cells are not independent"
+    lucky = min((each for _label, each in several), key=lambda each: each.effect)
+    assert told.effect(lucky) > lucky.effect
+    assert common([("x", variation([[[1.0, 2.0]], [[1.0, 2.0]]]))]) == Common(), "one cell for each run tells nothing"
+
+
+@pytest.mark.parametrize(
+    ("probability", "freedom", "expected"),
+    [
+        (0.975, 1, 12.706),
+        (0.975, 2, 4.303),
+        (0.975, 4, 2.776),
+        (0.995, 9, 3.250),
+        (0.9999, 4, 13.034),
+        (0.975, 0, 1.960),
+        (0.975, 900, 1.960),
+    ],
+)
+def test_quantiles_of_students_distribution(probability, freedom, expected):
+    assert student(probability, freedom) == pytest.approx(expected, abs=1e-3)
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ def test_shapes_that_hold(tmp_path):
     page = report.render(run)
     assert "<h2>Expected shapes</h2>" in page
     assert "boot, users at compute sites, architecture centralised: grows by 40 to 80 round trips" in page
-    assert "do not hold" not in page
+    assert "compared lines" not in page
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason=LACKING)
@@ -70,7 +70,7 @@ def test_the_page_with_shapes_is_shown_in_a_browser(tmp_path):
 def test_a_shape_that_does_not_hold(tmp_path):
     run = make_run(tmp_path, 8)
     assert checked(run) == (1, [("8.00 round trips", False), ("0.0 %", True)])
-    assert '<p class="bad">1 of 2 do not hold.</p>' in report.render(run)
+    assert '<p class="bad">1 of 2 compared lines does not have the shape.</p>' in report.render(run)
 
 
 def test_a_shape_of_an_operation_that_did_not_happen(tmp_path):

@@ -73,6 +73,31 @@ def test_standard_is_on_mariadb_alone():
     assert {cell.factors["database"] for cell in made} == {"mariadb"}
 
 
+SHARED = TEXT.replace("- {kind: centralised, sites: 2}\n", "").replace(DATABASES, "[{start: redis}, {of: site-1}]")
+
+
+def test_full_sites_can_share_the_databases_of_one():
+    made = {cell.factors["database"]: cell for cell in cells(parse_experiment(SHARED, "x"), Path())}
+    assert {name: cell.database for name, cell in made.items()} == {"redis": "redis", "redis of site-1": "redis of site-1"}
+    cloud = Cloud.model_validate(made["redis of site-1"].cloud)
+    assert [site.database for site in cloud.sites] == [Database(start="redis"), Database(of="site-1")]
+    assert [site.name for site in cloud.sharing("site-2")] == ["site-1", "site-2"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected"),
+    [
+        ("sites: 2", "sites: [1, 2]", "cooperative with sites: 1 can't use the database redis of site-1: only one site is full"),
+        ("cooperative", "centralised", "centralised with sites: 2 can't use the database redis of site-1: only one site is full"),
+        ("cooperative", "regions", "regions with sites: 2, ask: parallel can't use the database redis of site-1: regions do not cooperate"),
+        ("of: site-1", "of: site-3", "cooperative with sites: 2 can't use the database redis of site-3: "),
+    ],
+    ids=["one site", "one full site", "regions", "no such site"],
+)
+def test_a_database_that_nothing_can_share_is_refused(old, new, expected):
+    assert complaint(SHARED.replace(old, new)).startswith(f"x.yaml:5: databases[1]: {expected}")
+
+
 def test_the_cloud_of_a_file_has_databases_once(tmp_path):
     text = TEXT.replace("{kind: centralised, sites: 2}", "{kind: file, file: own.yaml}")
     (tmp_path / "own.yaml").write_text("sites: [{name: site-1, database: {start: redis}}]", encoding="utf-8")

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import re
 from importlib import import_module
 from statistics import median
 
@@ -15,7 +16,9 @@ from matplotlib import pyplot
 from atoll.cli.group import cli
 from atoll.errors import AtollError
 from atoll.experiment import samples
+from atoll.experiment.data_card import data_card
 from atoll.experiment.export import export
+from atoll.experiment.run import Run
 from atoll.experiment.samples import FaultEvent, Sample
 from atoll.experiment.summary import groups
 
@@ -152,9 +155,28 @@ def test_parquet_files_are_copied_whole(run, exported):
         assert metadata["cell"]["id"] == cell.id
 
 
+def test_the_card_tells_subject_method_and_limits(tmp_path):
+    run = make_run(tmp_path, text="# How far may a site be?\n#\n#   a ----- b\n" + TEXT + "# no part of the subject\n")
+    card = data_card(run, ["delay"])
+    assert "```text\nHow far may a site be?\n\n  a ----- b\n```" in card
+    assert "no part of the subject" not in card
+    assert re.search(r"begun \d{4}-\d\d-\d\d \d\d:\d\d UTC, seed 0\.", card)
+    assert re.search(r"The machine was idle for \d+ (to \d+ )?% of the time", card)
+    assert "All sites ran on one machine" in card
+    far = Run(run.directory, {**run.about, "provider": "hosts.yaml"}, run.cells)
+    assert "Sites ran on hosts of a testbed" in data_card(far, ["delay"])
+    (run.directory / "experiment.yaml").unlink()
+    assert "An experiment with emulated OpenStack clouds." in data_card(run, ["delay"])
+
+
+def test_the_file_of_the_experiment_is_exported(exported, run):
+    assert (exported / "experiment.yaml").read_text(encoding="utf-8") == run.document == TEXT
+
+
 def test_the_card_names_every_file_and_the_licence(exported):
     card = (exported / "README.md").read_text(encoding="utf-8")
     assert "CC BY 4.0" in card
+    assert "https://creativecommons.org/licenses/by/4.0/" in card
     assert all(f"`{path.name}`" in card for path in exported.glob("*.csv"))
 
 

@@ -10,11 +10,13 @@ from browsing import CHROMIUM, LACKING, shown
 from hypothesis import given
 from hypothesis import strategies as st
 from made_runs import TEXT, make_run
+from matplotlib.figure import Figure
 
 from atoll.errors import AtollError
 from atoll.experiment import plots, report, resource_report
 from atoll.experiment.document import parse_experiment
-from atoll.experiment.run import create
+from atoll.experiment.resource_plots import totals
+from atoll.experiment.run import Run, create
 from atoll.experiment.runner import execute
 from atoll.experiment.samples import Sample
 from atoll.experiment.statistics import median_interval, quantile
@@ -30,6 +32,63 @@ def run(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(run):
     return report.render(run)
+
+
+def test_the_head_has_the_day_in_words_that_can_be_read(page):
+    assert re.search(r"begun \d{4}-\d\d-\d\d \d\d:\d\d UTC, seed 1\.", page)
+
+
+def test_reasons_of_failures_are_counted(run, page):
+    section = page.split("<h2>Failed operations</h2>")[1].split("</table>")[0]
+    assert "The 20 most frequent of" in section
+    assert section.count("HTTP 500") == 20
+    assert "Failed operations" not in report.render(make_run_without_failures(run))
+
+
+def make_run_without_failures(run):
+    """Return a view of a run that has no failed operations."""
+    return Good(run.directory, run.about, run.cells)
+
+
+class Good(Run):
+    def samples(self, cell):
+        return [sample for sample in super().samples(cell) if sample.ok]
+
+
+def test_marks_at_the_greatest_value_are_whole():
+    axes = Figure().subplots()
+    axes.plot([0, 0], [5.0, 5.0], "x")
+    plots.from_zero(axes)
+    assert axes.get_ylim() == (0, pytest.approx(5.4))
+    axes = Figure().subplots()
+    plots.from_zero(axes)
+    assert axes.get_ylim()[0] == 0
+
+
+def test_a_single_line_has_no_legend(run):
+    (group, *_others) = groups(run).values()
+    assert "(n=" in plots.distributions("x", [("all", group)])
+    line = {"all": [group]}
+    assert ">all<" not in plots.against("x", plots.QUANTITIES["delay"], line)
+    assert ">near<" in plots.against("x", plots.QUANTITIES["delay"], {"near": [group]})
+
+
+@pytest.mark.parametrize(("most", "labels"), [(1.0, ["0.05", "0.1", "0.2", "0.5", "1"]), (100.0, ["0.1", "1", "10", "100"])])
+def test_logarithmic_axes_have_plain_numbers(most, labels):
+    axes = Figure().subplots()
+    axes.plot([0.04, most], [1, 2])
+    plots.logarithmic(axes, "x", [0.04, most])
+    axes.figure.canvas.draw()
+    low, high = axes.get_xlim()
+    shown = [label.get_text() for label in axes.get_xticklabels() if low <= label.get_position()[0] <= high]
+    assert shown == labels
+    assert all(not label.get_text() for label in axes.get_xticklabels(minor=True))
+
+
+def test_bars_have_whole_numbers():
+    picture = totals([("a", 1.234, 2609.0), ("b", 0.5, 12.0)])
+    assert ">2,609<" in picture
+    assert ">1.23<" in picture
 
 
 def test_the_page_needs_no_network(page):
@@ -58,7 +117,7 @@ def test_each_operation_has_its_plots_and_its_row(page):
         "Traffic of all links in a cell, on average",
     ]
     assert "12 of 24 combinations are shown; the exported data have all of them." in page
-    rows = re.findall(r"<tr><td>(boot|token)</td><td>([^<]*)</td><td>([^<]*)</td>", page)
+    rows = re.findall(r"<tr><td>(boot|token)</td><td>([^<]*)</td><td>([^<]*)</td>", page.split("<h2>All operations</h2>")[1])
     assert len(rows) == 2 * 4 * (2 + 1 + 1)  # users of a centralised cloud are at sites of two kinds
     assert ("boot", "compute", "architecture centralised, sites 3, delay 100ms, times 5, order together") in rows
 
@@ -153,7 +212,7 @@ def test_without_a_sweep_of_delays_nothing_is_drawn_against_them(tmp_path):
 @pytest.mark.skipif(CHROMIUM is None, reason=LACKING)
 def test_it_is_shown_in_a_browser(page, tmp_path):
     told = shown(page, tmp_path)
-    assert (told["tables"], told["images"]) == (6, 23)
+    assert (told["tables"], told["images"]) == (7, 23)
     assert told["wide"] <= 1280, "nothing is cut off at the right"
 
 
