@@ -17,6 +17,7 @@ from atoll.bench.api import Api
 from atoll.bench.leaks import Leaks, count_leaks
 from atoll.bench.site import Sites
 from atoll.bench.workspace import Workspace
+from atoll.cloud.databases import SQLITE
 from atoll.errors import AtollError
 
 HOLD = 3
@@ -34,11 +35,13 @@ class ChurnOptions:
         clients: the number of clients; each is a thread.
         seconds: the length of the run in seconds.
         seed: the seed of their random choices.
+        database: the place of the site's databases, as `parse_database` reads it.
     """
 
     clients: int = 10
     seconds: float = 120.0
     seed: int = 0
+    database: str = SQLITE
 
 
 @dataclass
@@ -209,7 +212,7 @@ def run(options: ChurnOptions, work: Workspace) -> ChurnOutcome:
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
     """
-    sites = Sites(work.root, 1, work.environment)
+    sites = Sites(work.root, 1, work.environment, options.database)
     work.say("starting a site")
     sites.up(1)
     target, tally = sites.target(), AnswerTally()

@@ -1,6 +1,7 @@
 """Ways to reach Redis: TLS with certificates of both sides, a user of an access control list, and Sentinel with a failover."""
 
 import datetime
+import signal
 import socket
 import subprocess
 import time
@@ -143,3 +144,39 @@ def test_a_failover_by_sentinel(tmp_path):
         assert servers[1].client().xlen("{nova}:log") == 3
         assert verify(open_store(parse(engine.url))) == []
         engine.dispose()
+
+
+def test_a_resent_commit_waits_for_a_redis_replica_on_a_new_connection(tmp_path):
+    """WAIT counts from the connection's own last write, and a connection that only finds the commit in the log has none."""
+    ports = [free_port(), free_port()]
+    with ExitStack() as stack:
+        servers = []
+        for place, port in enumerate(ports):
+            (tmp_path / str(place)).mkdir()
+            options = ["--port", str(port), "--bind", "127.0.0.1"] + (["--replicaof", "127.0.0.1", str(ports[0])] if place else [])
+            servers.append(stack.enter_context(redis_server.running(tmp_path / str(place), *options)))
+        until = time.monotonic() + 30
+        while servers[0].client().info("replication").get("slave0", {}).get("state") != "online" and time.monotonic() < until:
+            time.sleep(0.05)
+        engine = sa.create_engine(url(f"127.0.0.1:{ports[0]}", tmp_path, "wait=1", "timeout=1.5"))
+        META.create_all(engine)
+        log = open_store(parse(engine.url)).log
+        replica = servers[1].process
+        replica.send_signal(signal.SIGSTOP)
+        try:
+            log._run_digest = reconnecting(log._run_digest, log._client)
+            with pytest.raises(sa.exc.OperationalError, match="whether the transaction is in the log is unknown"):
+                write(engine, 1)
+        finally:
+            replica.send_signal(signal.SIGCONT)
+        engine.dispose()
+
+
+def reconnecting(run, client):
+    """Return a function that runs a script on a new connection each time, as after an error of the network."""
+
+    def wrapped(*arguments):
+        client.connection_pool.disconnect(inuse_connections=False)
+        return run(*arguments)
+
+    return wrapped
