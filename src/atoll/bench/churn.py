@@ -17,7 +17,7 @@ from atoll.bench.api import Api
 from atoll.bench.leaks import Leaks, count_leaks
 from atoll.bench.site import Sites
 from atoll.bench.workspace import Workspace
-from atoll.cloud.databases import SQLITE
+from atoll.cloud.databases import SQLITE, parse_database
 from atoll.errors import AtollError
 
 HOLD = 3
@@ -212,7 +212,7 @@ def run(options: ChurnOptions, work: Workspace) -> ChurnOutcome:
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
     """
-    sites = Sites(work.root, 1, work.environment, options.database)
+    sites = Sites(work.root, 1, work.environment, parse_database(options.database))
     work.say("starting a site")
     sites.up(1)
     target, tally = sites.target(), AnswerTally()

@@ -19,7 +19,7 @@ from atoll.bench.samples import median
 from atoll.bench.target import Target, await_answers
 from atoll.bench.workspace import HOST, Workspace, free_ports
 from atoll.cloud import Cloud, dump_cloud
-from atoll.cloud.databases import SQLITE, parse_database
+from atoll.cloud.databases import Database
 from atoll.runtime.client import connect
 from atoll.services import SERVICES, template_key
 from atoll.site.sites import site_settings
@@ -65,11 +65,11 @@ class Sites:
         root: the experiment's own directory.
         count: the greatest number of sites.
         environment: the environment of the commands.
-        database: the place of each site's databases, as `parse_database` reads it.
+        database: the place of each site's databases; SQLite by default.
     """
 
-    def __init__(self, root: Path, count: int, environment: Mapping[str, str], database: str = SQLITE) -> None:
-        self._database = parse_database(database)
+    def __init__(self, root: Path, count: int, environment: Mapping[str, str], database: Database | None = None) -> None:
+        self._database = database or Database()
         self.state = State(root / "state")
         self._file = root / "cloud.yaml"
         self._log = root / "commands.log"
