@@ -92,7 +92,14 @@ class Sites:
         names = [*(f"site-{index + 1}" for index in range(count)), *others]
         ports = [*self._ports[:count], *self._ports[-len(DURABILITIES) :]]
         sites = [
-            {"name": name, "host": HOST, "port": port, "compute": "fake", "database": self._database, **({"durability": name} if name in others else {})}
+            {
+                "name": name,
+                "host": HOST,
+                "port": port,
+                "compute": "fake",
+                "database": self._database,
+                **({"durability": name} if name in others else {}),
+            }
             for name, port in zip(names, ports, strict=False)
         ]
         self._file.write_text(dump_cloud(Cloud.model_validate({"sites": sites})), encoding="utf-8")

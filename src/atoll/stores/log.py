@@ -175,7 +175,12 @@ class Log:
         return Certificate(status.decode(), head, accepted, [Entry(*entry) for entry in news])
 
     def _run(
-        self, name: str, keys: Sequence[str], arguments: Sequence[Any], wait: int = 0, matters: Callable[[Any], object] = lambda _answer: True
+        self,
+        name: str,
+        keys: Sequence[str],
+        arguments: Sequence[Any],
+        wait: int = 0,
+        matters: Callable[[Any], object] = lambda _answer: True,
     ) -> Any:
         """Run a script, and in the same round trip wait until `wait` Redis replicas have confirmed its changes.
 
@@ -199,9 +204,7 @@ class Log:
         digest: str = self._client.script_load(_lua(name))
         return self._digests.setdefault(name, digest)
 
-    def _run_digest(
-        self, digest: str, keys: Sequence[str], arguments: Sequence[Any], wait: int, matters: Callable[[Any], object]
-    ) -> Any:
+    def _run_digest(self, digest: str, keys: Sequence[str], arguments: Sequence[Any], wait: int, matters: Callable[[Any], object]) -> Any:
         if not wait:
             return self._client.evalsha(digest, len(keys), *keys, *arguments)
         pipeline: Any = self._client.pipeline(transaction=False)

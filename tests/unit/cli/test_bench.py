@@ -8,12 +8,12 @@ from atoll.bench.bus import broker, loss, speed
 from atoll.bench.bus.accounting import Account
 from atoll.bench.bus.report import KEYS
 from atoll.bench.churn import ChurnOutcome
-from atoll.cli.bench_database import PLACES
-from atoll.cloud.databases import parse_database
-from atoll.services.engines import SERVERS
 from atoll.bench.leaks import Leaks
 from atoll.bench.standard import servers
+from atoll.cli.bench_database import PLACES
+from atoll.cloud.databases import parse_database
 from atoll.errors import AtollError
+from atoll.services.engines import SERVERS
 
 NUMBERS = {"first_site_s": 10.0, "boot_one_s": 1.0, "samples": {}}
 

@@ -18,7 +18,7 @@ import time
 import sqlalchemy as sa
 from sqlalchemy.dialects import registry
 
-from atoll.stores.errors import BadURL, Deadlock, Refusal, StoreError
+from atoll.stores.errors import Deadlock, Refusal, StoreError
 
 META = sa.MetaData()
 LISTS = sa.Table("lists", META, sa.Column("k", sa.String, primary_key=True), sa.Column("v", sa.String, nullable=False))
@@ -93,28 +93,28 @@ class Transaction:
 
 
 def transact(engine: sa.Engine, recorder: Recorder, name: str, level: str, choice: random.Random, epoch: int) -> None:
-    with engine.connect() as connection:
-        transaction = Transaction(connection, name, level)
-        outcome = "failed"
-        try:
+    outcome, transaction = "failed", None
+    try:
+        with engine.connect() as connection:
+            transaction = Transaction(connection, name, level)
             for _ in range(choice.randint(1, 4)):
                 transaction.step(choice, epoch)
             recorder.note(begin=name, appends=transaction.appends, writes=transaction.writes)
             outcome = "unknown"
             connection.commit()
             outcome = "committed"
-        except sa.exc.OperationalError as error:
-            if isinstance(error.orig, Deadlock):
-                outcome = "failed"
-            elif isinstance(error.orig, Refusal) and not isinstance(error.orig, BadURL):
-                recorder.note(end=name, outcome=outcome)
-                recorder.note(refused=type(error.orig).__name__, text=str(error.orig))
-                os._exit(REFUSED)
-            elif not isinstance(error.orig, StoreError):
-                raise
-            else:
-                recorder.note(trouble=type(error.orig).__name__, text=str(error.orig))
-        recorder.note(end=name, outcome=outcome, reads=transaction.reads if outcome == "committed" else [])
+    except sa.exc.OperationalError as error:
+        if not isinstance(error.orig, StoreError):
+            raise
+        if isinstance(error.orig, Deadlock):
+            outcome = "failed"
+        elif isinstance(error.orig, Refusal):
+            recorder.note(end=name, outcome=outcome)
+            recorder.note(refused=type(error.orig).__name__, text=str(error.orig))
+            os._exit(REFUSED)
+        else:
+            recorder.note(trouble=type(error.orig).__name__, text=str(error.orig))
+    recorder.note(end=name, outcome=outcome, reads=transaction.reads if transaction and outcome == "committed" else [])
 
 
 def main(url: str, path: str, epoch_s: str) -> None:
@@ -132,7 +132,14 @@ def main(url: str, path: str, epoch_s: str) -> None:
             if stopped.is_set():
                 return
             try:
-                transact(engine, recorder, f"{engine.url.query['site']}.{os.getpid()}.{number}.{count}", level, choice, int(time.time() / float(epoch_s)))
+                transact(
+                    engine,
+                    recorder,
+                    f"{engine.url.query['site']}.{os.getpid()}.{number}.{count}",
+                    level,
+                    choice,
+                    int(time.time() / float(epoch_s)),
+                )
             except BaseException as error:
                 recorder.note(bug=repr(error))
                 os._exit(1)

@@ -14,6 +14,7 @@ import sys
 import time
 from collections import Counter, defaultdict
 from contextlib import closing
+from itertools import pairwise
 from pathlib import Path
 
 import redis
@@ -311,8 +312,9 @@ def chains(writes: dict[str, list[list[str]]], final: dict[str, str]) -> tuple[d
     """
     orders: dict[str, tuple[str, ...]] = {}
     problems = []
-    for key, value in final.items():
-        before = {after: first for written in writes.get(key, ()) for first, after in zip(written, written[1:], strict=False)}
+    for key, last in final.items():
+        value = last
+        before = {after: first for written in writes.get(key, ()) for first, after in pairwise(written)}
         order: list[str] = []
         while value:
             if value not in before or value in order:

@@ -38,9 +38,7 @@ _ASK_S = 10.0
 
 
 @contextmanager
-def faulty_cloud(
-    root: Path, sites: tuple[str, ...], environment: Mapping[str, str], database: str = SQLITE
-) -> Iterator[FaultyCloud]:
+def faulty_cloud(root: Path, sites: tuple[str, ...], environment: Mapping[str, str], database: str = SQLITE) -> Iterator[FaultyCloud]:
     """Start a cloud, yield it, and destroy it when the context ends.
 
     Args:

@@ -15,7 +15,6 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from importlib import import_module
-from pathlib import Path
 from urllib.parse import urlencode
 
 from atoll.bench.failure import failed

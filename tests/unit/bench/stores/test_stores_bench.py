@@ -107,8 +107,9 @@ def test_an_engine_serves_at_any_distance_and_ends(name, tmp_path_factory):
 
 def test_an_engine_that_fails_to_start_says_why(tmp_path_factory, monkeypatch):
     monkeypatch.setattr(engine.sys, "executable", "/bin/false")
-    with pytest.raises(AtollError, match="redis did not start: without a message"), engine.running(
-        "redis", Workspace(tmp_path_factory.mktemp("e"), {}, lambda _: None)
+    with (
+        pytest.raises(AtollError, match="redis did not start: without a message"),
+        engine.running("redis", Workspace(tmp_path_factory.mktemp("e"), {}, lambda _: None)),
     ):
         pass
 
@@ -185,7 +186,9 @@ def test_a_site_is_restarted_only_when_its_connections_must_change(tmp_path, mon
     monkeypatch.setattr(boots.workload, "prepare", lambda _api: None)
     monkeypatch.setattr(boots.workload, "boot", lambda _api, _tenancy, name, _poll_s: (name, distance[-1]))
     monkeypatch.setattr(boots.workload, "delete", lambda _api, servers: deleted.extend([(distance[-1], each) for each in servers]))
-    far = Engine("redis", SimpleNamespace(directory=tmp_path, server="redis://atoll:x@localhost/0?socket=/x"), SimpleNamespace(set=distance.append))
+    far = Engine(
+        "redis", SimpleNamespace(directory=tmp_path, server="redis://atoll:x@localhost/0?socket=/x"), SimpleNamespace(set=distance.append)
+    )
     with BootingSite(far, Workspace(tmp_path, {}, lambda _: None)) as site:
         assert site.measure(2, 0)["boot_s"] == 0
         assert site.measure(2, 10)["boot_s"] == 10
@@ -218,7 +221,9 @@ def test_a_worker_that_fails():
 
 
 def test_a_missing_engine_is_named(monkeypatch):
-    monkeypatch.setattr(engines, "obstacle", lambda name: ("mariadbd is not installed", "sudo apt-get install x") if name == "mariadb" else ("", ""))
+    monkeypatch.setattr(
+        engines, "obstacle", lambda name: ("mariadbd is not installed", "sudo apt-get install x") if name == "mariadb" else ("", "")
+    )
     with pytest.raises(AtollError, match="the comparison needs mariadb: mariadbd is not installed"):
         engine.check_requirements()
 
