@@ -16,6 +16,8 @@ from exclusions import complaints, read_exclusions
 from running import LOGS, WORK, listed, running, start_tempest
 from suites import SUITES, Suite, lines
 
+from atoll.cli.bench_database import PLACES
+
 OUTPUT = WORK / "output.txt"
 RESULT = re.compile(r"^\{\d+\} (.+?)(?: \[[\d.]+s\])? \.\.\. (ok|FAILED|SKIPPED.*)$")
 SUSPICIOUS = re.compile(r"database is locked|wait for itself|Unexpected API Error|Internal Server Error", re.IGNORECASE)
@@ -29,10 +31,11 @@ def main() -> int:
     parser.add_argument("--smoke", action="store_true", help="only the tests of smoke.txt")
     parser.add_argument("--regex", help="only tests that match")
     parser.add_argument("--concurrency", type=int, default=2, help="tests at once")
+    parser.add_argument("--database", choices=PLACES, default=PLACES[0], help="place of the tested site's databases")
     wanted = parser.parse_args()
     suite = SUITES[wanted.suite]()
     began = time.monotonic()
-    with running(suite):
+    with running(suite, wanted.database):
         found = [*list_problems(suite), *run_problems(suite, selection(suite, wanted), wanted.concurrency), *log_problems()]
     for problem in found:
         print(problem)

@@ -37,8 +37,8 @@ def _program(name: str) -> str:
 
 
 @contextmanager
-def running(suite: Suite) -> Iterator[None]:
-    """Run a new cloud during the context, and write a tempest.conf for its first site."""
+def running(suite: Suite, database: str) -> Iterator[None]:
+    """Run a new cloud during the context, and write a tempest.conf for its first site, whose databases are at that place."""
     WORK.mkdir(parents=True, exist_ok=True)
     if STATE.exists():
         atoll("destroy", "--yes")
@@ -46,6 +46,8 @@ def running(suite: Suite) -> Iterator[None]:
     with serve_images() as images:
         port = _free_base_port(PORTS * (1 + len(suite.other_sites)))
         document = suite.cloud(port, int(images.rpartition(":")[2]), STATE / "sites" / SITE / "data")
+        if started := database.partition(":")[2]:
+            document["sites"][0]["database"] = {"start": started}
         file.write_text(yaml.safe_dump(dict(document)))
         atoll("up", str(file))
         try:

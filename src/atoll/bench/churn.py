@@ -17,6 +17,7 @@ from atoll.bench.api import Api
 from atoll.bench.leaks import Leaks, count_leaks
 from atoll.bench.site import Sites
 from atoll.bench.workspace import Workspace
+from atoll.cloud.databases import SQLITE, parse_database
 from atoll.errors import AtollError
 
 HOLD = 3
@@ -35,11 +36,13 @@ class ChurnOptions:
         clients: the number of clients; each is a thread.
         seconds: the length of the run in seconds.
         seed: the seed of their random choices.
+        database: the place of the site's databases, as `parse_database` reads it.
     """
 
     clients: int = 10
     seconds: float = 120.0
     seed: int = 0
+    database: str = SQLITE
 
 
 @dataclass
@@ -210,7 +213,7 @@ def run(options: ChurnOptions, work: Workspace) -> ChurnOutcome:
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
     """
-    sites = Sites(work.root, 1, work.environment)
+    sites = Sites(work.root, 1, work.environment, parse_database(options.database))
     work.say("starting a site")
     sites.up(1)
     target, tally = sites.target(), AnswerTally()

@@ -19,6 +19,7 @@ from atoll.bench.samples import median
 from atoll.bench.target import Target, await_answers
 from atoll.bench.workspace import HOST, Workspace, free_ports
 from atoll.cloud import Cloud, dump_cloud
+from atoll.cloud.databases import Database
 from atoll.runtime.client import connect
 from atoll.services import SERVICES, template_key
 from atoll.site.sites import site_settings
@@ -64,9 +65,11 @@ class Sites:
         root: the experiment's own directory.
         count: the greatest number of sites.
         environment: the environment of the commands.
+        database: the place of each site's databases; SQLite by default.
     """
 
-    def __init__(self, root: Path, count: int, environment: Mapping[str, str]) -> None:
+    def __init__(self, root: Path, count: int, environment: Mapping[str, str], database: Database | None = None) -> None:
+        self._database = database or Database()
         self.state = State(root / "state")
         self._file = root / "cloud.yaml"
         self._log = root / "commands.log"
@@ -89,7 +92,14 @@ class Sites:
         names = [*(f"site-{index + 1}" for index in range(count)), *others]
         ports = [*self._ports[:count], *self._ports[-len(DURABILITIES) :]]
         sites = [
-            {"name": name, "host": HOST, "port": port, "compute": "fake", **({"durability": name} if name in others else {})}
+            {
+                "name": name,
+                "host": HOST,
+                "port": port,
+                "compute": "fake",
+                "database": self._database,
+                **({"durability": name} if name in others else {}),
+            }
             for name, port in zip(names, ports, strict=False)
         ]
         self._file.write_text(dump_cloud(Cloud.model_validate({"sites": sites})), encoding="utf-8")

@@ -13,6 +13,7 @@ from atoll.cli.bench_bus import bus, bus_loss
 from atoll.cli.bench_cloud import cloud
 from atoll.cli.bench_cloudlet import cloudlet
 from atoll.cli.bench_crashes import crashes
+from atoll.cli.bench_database import database_option
 from atoll.cli.bench_density import density
 from atoll.cli.bench_faults import faults
 from atoll.cli.bench_flood import flood
@@ -85,12 +86,13 @@ def site(*, as_json: bool, against: str | None, settle: float, idle: float, **co
     print_report(report, lambda: _table(report), as_json=as_json)
 
 
-@verb("churn", "atoll bench churn --clients 10 --seconds 120")
+@verb("churn", "atoll bench churn --clients 10 --seconds 120\natoll bench churn --database start:mariadb --json")
 @click.option("--clients", type=_COUNT, default=10, show_default=True, help="Number of concurrent clients.")
 @click.option("--seconds", type=_SECONDS, default=120, show_default=True, help="Duration in seconds.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Seed of the clients' random choices.")
+@database_option
 @json_option
-def churn(*, as_json: bool, clients: int, seconds: float, seed: int) -> int:
+def churn(*, as_json: bool, clients: int, seconds: float, seed: int, database: str) -> int:
     """Create, list and delete resources with many concurrent clients, and count errors.
 
     The exit code is 1 if an API answered with an internal error, a database was locked, or a resource was not deleted.
@@ -98,7 +100,7 @@ def churn(*, as_json: bool, clients: int, seconds: float, seed: int) -> int:
     from atoll.bench.churn import ChurnOptions, run
     from atoll.bench.failure import failed
 
-    outcome = measure(run, ChurnOptions(clients, seconds, seed))
+    outcome = measure(run, ChurnOptions(clients, seconds, seed, database))
     if as_json:
         print(json.dumps(outcome.to_json()))
     else:

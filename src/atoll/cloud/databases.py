@@ -46,6 +46,12 @@ SOCKETS = {"redis": "socket", "mariadb": "unix_socket", "postgresql": "host"}
 VERIFYING = ("verify-full", "verify-ca")
 """The values of `sslmode` with which PostgreSQL's driver refuses a server without a certificate of `sslrootcert`."""
 
+GALERA = "galera"
+NO_GALERA = (
+    "a site can't start a Galera cluster, which needs nodes on several machines: expected the URL of an existing cluster, "
+    "such as mysql+pymysql://atoll@10.0.0.1, or {start: mariadb}"
+)
+
 REPEATABLE = frozenset({"sentinel"})
 
 EXPECTED = "`sqlite`, the URL of a server such as redis://10.0.0.1:6379, or a mapping such as {start: redis}"
@@ -96,6 +102,13 @@ class Database(BaseModel):
             # The message does not repeat the URL, which may contain a password.
             raise PydanticCustomError("database_invalid", "{text}", {"text": complaint})
         return url
+
+    @field_validator("start", mode="before")
+    @classmethod
+    def _check_start(cls, start: object) -> object:
+        if start == GALERA:
+            raise PydanticCustomError("database_invalid", "{text}", {"text": NO_GALERA})
+        return start
 
     @model_validator(mode="after")
     def _check_one(self) -> Database:

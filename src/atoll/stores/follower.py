@@ -113,7 +113,7 @@ class Follower(threading.Thread):
         news = self._log.entries(self._group.writer.generation, position)
         if news and news[-1].n > self._position().n:  # otherwise the entries are the site's own commits
             try:
-                self._group.absorb(news)
+                self._group.absorb(news, position)
             except ReplicaEdited as edited:
                 self._refuse(edited)
 

@@ -283,12 +283,21 @@ class Group:
         self.using.release()
         self._writers_lock.release()
 
-    def absorb(self, entries: Sequence[Entry]) -> Position:
+    def absorb(self, entries: Sequence[Entry], after: Position) -> Position:
         """Apply entries, except those that the replica already has; return the replica's new position.
+
+        Between the reading of the entries and this call, the site may have committed on a server of Redis that has other entries in their
+        place, because it has replaced the former master. Then nothing is applied.
+
+        Args:
+            entries: the entries.
+            after: the position of the replica when they were read.
 
         Raises:
             StoreError: the entries do not follow the replica's last entry, or contradict its rows.
         """
-        with self.alone():
-            self.writer.apply(entries)
+        with self.alone() as position:
+            names = {after.n: after.last, **{entry.n: entry.txid for entry in entries}}
+            if names.get(position.n) == position.last:
+                self.writer.apply([entry for entry in entries if entry.n > position.n])
             return self._replica.position(self.writer.db)

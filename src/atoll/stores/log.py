@@ -174,26 +174,44 @@ class Log:
         self._turn_ms = max(50, int(seconds * 1000 * TURN_TRIPS))
         return Certificate(status.decode(), head, accepted, [Entry(*entry) for entry in news])
 
-    def _run(self, name: str, keys: Sequence[str], arguments: Sequence[Any], wait: int = 0) -> Any:
-        """Run a script, and in the same round trip wait until `wait` Redis replicas have confirmed its changes."""
+    def _run(
+        self,
+        name: str,
+        keys: Sequence[str],
+        arguments: Sequence[Any],
+        wait: int = 0,
+        matters: Callable[[Any], object] = lambda _answer: True,
+    ) -> Any:
+        """Run a script, and in the same round trip wait until `wait` Redis replicas have confirmed its changes.
+
+        Args:
+            name: the name of the script.
+            keys: its keys.
+            arguments: its arguments.
+            wait: the number of Redis replicas.
+            matters: returns whether an answer needs the confirmation.
+
+        Raises:
+            redis.RedisError: Redis does not answer, or too few of its replicas have confirmed.
+        """
         digest = self._digests.get(name) or self._load(name)
         try:
-            return self._run_digest(digest, keys, arguments, wait)
+            return self._run_digest(digest, keys, arguments, wait, matters)
         except redis.exceptions.NoScriptError:  # the server was restarted, or another server has replaced it
-            return self._run_digest(self._load(name), keys, arguments, wait)
+            return self._run_digest(self._load(name), keys, arguments, wait, matters)
 
     def _load(self, name: str) -> str:
         digest: str = self._client.script_load(_lua(name))
         return self._digests.setdefault(name, digest)
 
-    def _run_digest(self, digest: str, keys: Sequence[str], arguments: Sequence[Any], wait: int) -> Any:
+    def _run_digest(self, digest: str, keys: Sequence[str], arguments: Sequence[Any], wait: int, matters: Callable[[Any], object]) -> Any:
         if not wait:
             return self._client.evalsha(digest, len(keys), *keys, *arguments)
         pipeline: Any = self._client.pipeline(transaction=False)
         pipeline.evalsha(digest, len(keys), *keys, *arguments)
         pipeline.execute_command("WAIT", wait, 1000)
         answer, confirmed = pipeline.execute()
-        if confirmed < wait:
+        if confirmed < wait and matters(answer):
             raise redis.TimeoutError(f"{confirmed} of {wait} Redis replicas have confirmed")
         return answer
 
@@ -224,16 +242,20 @@ class Log:
     def entries(self, generation: str, position: tuple[int, bytes]) -> list[Entry]:
         """Return the next entries after a replica's position, at most `READ_ENTRIES`.
 
+        With `Settings.wait`, entries that too few Redis replicas have confirmed are not returned. Otherwise a replica could apply entries
+        of a master that another server has replaced already.
+
         Args:
             generation: the replica's generation.
             position: the replica's position and the id of its last transaction.
 
         Raises:
             Refusal: the log does not contain the replica's entries.
-            RedisUnreachable: Redis does not answer.
+            RedisUnreachable: Redis does not answer, or too few of its replicas have confirmed the entries.
         """
-        arguments = (generation, *position, READ_ENTRIES)
-        status, head, news = self._ask(lambda: self._run("news", (self._log, self._meta), arguments))
+        wait = self.settings.wait
+        arguments = (generation, *position, READ_ENTRIES, int(wait > 0))
+        status, head, news = self._ask(lambda: self._run("news", (self._log, self._meta), arguments, wait, lambda answer: answer[2]))
         if refusal := objection(status.decode(), self, self.settings.replica, position[0], head):
             raise refusal
         return [Entry(*entry) for entry in news]

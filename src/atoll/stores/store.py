@@ -62,7 +62,7 @@ class Store:
                 self._prepare(attached)
         self.group = Group(self.replica, self.log, self.metrics, settings.isolation)
         if attached:
-            self._settle(attached)
+            self._settle_or_read(attached)
         else:
             self._refuse(refusal or RedisUnreachable(f"{self._cut}: this site can read but not write"))
         self.follower = Follower(self.replica, self.log, self.group, lambda: self._renew(self.group.writer.generation))
@@ -114,6 +114,19 @@ class Store:
         with self.group.alone():
             self._restore(generation)
 
+    def _settle_or_read(self, attached: Attached) -> None:
+        """Compare the replica with the log, and catch up; if the log's news can't be had, only read a replica that has content.
+
+        Raises:
+            RedisUnreachable: the replica is empty, and the log's entries can't be had.
+        """
+        try:
+            self._settle(attached)
+        except RedisUnreachable as error:
+            if not self.replica.position(self.group.writer.db).n:
+                raise
+            self._refuse(RedisUnreachable(f"{error}: this site can read but not write"))
+
     def _settle(self, attached: Attached) -> None:
         """Compare the replica with the log, and catch up."""
         refusal = self._judge()
@@ -151,12 +164,13 @@ class Store:
         Raises:
             RedisUnreachable: Redis does not answer.
         """
-        position = self.group.absorb(())
+        with self.group.alone() as position:
+            pass  # the writers' transactions are committed
         more = True
         while more:
             entries = self.log.entries(self.group.writer.generation, position)
             more = len(entries) >= READ_ENTRIES  # fewer entries mean that the log ends there
-            position = self.group.absorb(entries) if entries else position
+            position = self.group.absorb(entries, position) if entries else position
         self.metrics.position = position.n
 
     def ready(self) -> None:

@@ -10,7 +10,10 @@ from atoll.bench.bus.report import KEYS
 from atoll.bench.churn import ChurnOutcome
 from atoll.bench.leaks import Leaks
 from atoll.bench.standard import servers
+from atoll.cli.bench_database import PLACES
+from atoll.cloud.databases import parse_database
 from atoll.errors import AtollError
+from atoll.services.engines import SERVERS
 
 NUMBERS = {"first_site_s": 10.0, "boot_one_s": 1.0, "samples": {}}
 
@@ -79,6 +82,20 @@ def test_churn(atoll, monkeypatch):
     ran = atoll("bench", "churn", "--json")
     assert (ran.code, json.loads(ran.out)["operations"]) == (0, 1000)
     assert "operations           1000" in atoll("bench", "churn").out
+
+
+def test_churn_on_another_engine(atoll, monkeypatch):
+    seen = []
+    monkeypatch.setattr(churn, "run", lambda options, _work: seen.append(options.database) or ChurnOutcome())
+    assert atoll("bench", "churn", "--database", "start:mariadb").code == 0
+    assert atoll("bench", "churn").code == 0
+    assert seen == ["start:mariadb", "sqlite"]
+    assert "'start:oracle' is not one of" in atoll("bench", "churn", "--database", "start:oracle").err
+
+
+def test_each_place_of_databases_is_one_that_a_site_can_start():
+    engines = [parse_database(place).engine for place in PLACES]
+    assert sorted(engines) == sorted(["sqlite", *SERVERS])
 
 
 def test_churn_that_went_wrong(atoll, monkeypatch):

@@ -54,7 +54,7 @@ def test_a_site_without_the_field_has_sqlite():
         ("mysql://db", "begins with one of redis"),
         ("sqlite:///x.db", "begins with one of redis"),
         ("etcd", "begins with one of redis"),
-        ("{start: galera}", "expected `redis`, `postgresql` or `mariadb`, got the text 'galera'"),
+        ("{start: galera}", "can't start a Galera cluster, which needs nodes on several machines: expected the URL of an existing cluster"),
         ("{}", "expected `sqlite`, the URL"),
         ("[redis]", "expected `sqlite`, the URL"),
         ("true", "expected `sqlite`, the URL"),
@@ -163,6 +163,7 @@ def test_a_place_on_the_command_line(text, engine_, field):
     ("text", "password_file"),
     [
         ("start:oracle", None),
+        ("start:galera", None),
         ("start:", None),
         ("mariadb", None),
         ("mysql+pymysql://atoll:GEHEIM@db", None),

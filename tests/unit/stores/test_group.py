@@ -79,8 +79,9 @@ def commit_while_another_waits(engine, store, first, second):
 @pytest.fixture
 def far(server, log, tmp_path):
     """The engine of a site whose round trip to Redis is 50 ms."""
-    with delayed(server.socket, tmp_path / "far.sock", 50) as socket:
-        url = server.url(tmp_path / "far.db", log, "far").replace(str(server.socket), str(socket))
+    with delayed(server.socket, tmp_path / "far.sock") as distance:
+        distance.set(50)
+        url = server.url(tmp_path / "far.db", log, "far").replace(str(server.socket), str(tmp_path / "far.sock"))
         engine = sa.create_engine(url, pool_size=32)
         yield engine
         engine.dispose()

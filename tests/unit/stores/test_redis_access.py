@@ -1,6 +1,7 @@
 """Ways to reach Redis: TLS with certificates of both sides, a user of an access control list, and Sentinel with a failover."""
 
 import datetime
+import signal
 import socket
 import subprocess
 import time
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from shared_table import META, numbers, write
 
+from atoll.stores.errors import RedisUnreachable
 from atoll.stores.maintenance import verify
 from atoll.stores.store import close_stores, open_store
 from atoll.stores.url import parse
@@ -143,3 +145,66 @@ def test_a_failover_by_sentinel(tmp_path):
         assert servers[1].client().xlen("{nova}:log") == 3
         assert verify(open_store(parse(engine.url))) == []
         engine.dispose()
+
+
+@pytest.fixture
+def pair(tmp_path):
+    """A master and its replica, which a test may stop."""
+    ports = [free_port(), free_port()]
+    with ExitStack() as stack:
+        servers = []
+        for place, port in enumerate(ports):
+            (tmp_path / str(place)).mkdir()
+            options = ["--port", str(port), "--bind", "127.0.0.1"] + (["--replicaof", "127.0.0.1", str(ports[0])] if place else [])
+            servers.append(stack.enter_context(redis_server.running(tmp_path / str(place), *options)))
+        until = time.monotonic() + 30
+        while servers[0].client().info("replication").get("slave0", {}).get("state") != "online" and time.monotonic() < until:
+            time.sleep(0.05)
+        yield ports[0], servers[1].process
+        servers[1].process.send_signal(signal.SIGCONT)
+
+
+def test_a_resent_commit_waits_for_a_redis_replica_on_a_new_connection(tmp_path, pair):
+    """In Valkey and Redis 7.2, WAIT counts from the connection's own last write, and a connection that finds the commit had none."""
+    port, replica = pair
+    engine = sa.create_engine(url(f"127.0.0.1:{port}", tmp_path, "wait=1", "timeout=1.5"))
+    META.create_all(engine)
+    log = open_store(parse(engine.url)).log
+    replica.send_signal(signal.SIGSTOP)
+    log._run_digest = reconnecting(log._run_digest, log._client)
+    with pytest.raises(sa.exc.OperationalError, match="whether the transaction is in the log is unknown"):
+        write(engine, 1)
+    engine.dispose()
+
+
+def reconnecting(run, client):
+    """Return a function that runs a script on a new connection each time, as after an error of the network."""
+
+    def wrapped(*arguments):
+        client.connection_pool.disconnect(inuse_connections=False)
+        return run(*arguments)
+
+    return wrapped
+
+
+def test_entries_that_no_redis_replica_has_confirmed_are_not_applied(tmp_path, pair):
+    """A master that another server has replaced may still hold them for a while, and they are lost when it learns of this."""
+    port, replica = pair
+    paris = sa.create_engine(url(f"127.0.0.1:{port}", tmp_path, "wait=1", "timeout=3"))
+    lyon = sa.create_engine(url(f"127.0.0.1:{port}", tmp_path).replace("x.db", "lyon.db").replace("site=paris", "site=lyon"))
+    META.create_all(paris)
+    write(paris, 1)
+    open_store(parse(lyon.url)).catch_up()
+    replica.send_signal(signal.SIGSTOP)
+    write(lyon, 2)
+    with pytest.raises(RedisUnreachable, match="0 of 1 Redis replicas have confirmed"):
+        open_store(parse(paris.url)).catch_up()
+    assert numbers(paris) == [1]
+    paris.dispose()
+    close_stores()
+    assert numbers(paris) == [1], "a site that starts must read its replica"
+    replica.send_signal(signal.SIGCONT)
+    write(paris, 3)
+    assert sorted(numbers(paris)) == [1, 2, 3]
+    paris.dispose()
+    lyon.dispose()

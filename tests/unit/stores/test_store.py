@@ -18,7 +18,7 @@ from atoll.stores import follower as follower_module
 from atoll.stores import log as log_module
 from atoll.stores.errors import LostTail, NotAReplica, NotDurable, OutcomeUnknown, RedisUnreachable, ReplicaEdited, Trimmed, WrongLog
 from atoll.stores.log import Log
-from atoll.stores.maintenance import compact
+from atoll.stores.maintenance import compact, verify
 from atoll.stores.metrics import Metrics
 from atoll.stores.store import Store, close_stores, open_store
 from atoll.stores.url import parse
@@ -306,7 +306,9 @@ def test_commits_that_wait_for_a_replica(tmp_path, log):
         message = refused(OutcomeUnknown, lambda: write(engine, 2))
         assert "whether the transaction is in the log is unknown" in message
         assert master.client().xlen(f"{{{log}}}:log") == 3  # it was sent again and again, and is there once
-        eventually(lambda: numbers(engine) == [1, 2])
+        assert numbers(engine) == [1], "no replica of Redis has confirmed the commit"
+        with redis_server.running(tmp_path / "replica", "--replicaof", "127.0.0.1", str(port)):
+            eventually(lambda: numbers(engine) == [1, 2])
         engine.dispose()
         close_stores()
 
@@ -324,3 +326,39 @@ def test_the_log_describes_itself(settings):
     assert log.attach(create=True).slot == 0
     assert log.state(1).head == 0
     log.close()
+
+
+def test_entries_of_a_replaced_master_are_not_applied_after_a_commit_on_the_new_one(site, server, log):
+    """The follower may hold them while the site commits on another server, whose log has other entries in their place."""
+    paris, lyon = begun(site), site("lyon")
+    store = store_of(paris)
+    store.follower.stop()
+    store.follower.join()
+    with store.group.alone() as position:
+        pass
+    for n in (5, 6):
+        write(lyon, n)
+    old = store.log.entries(store.group.writer.generation, position)
+    assert len(old) == 2
+    server.lose_tail(log, position.n)
+    write(paris, 7)
+    assert store.group.absorb(old, position).n == position.n + 1
+    assert numbers(paris) == [1, 7]
+    assert verify(store) == []
+
+
+def test_entries_that_the_site_has_committed_itself_meanwhile_are_skipped(site):
+    paris = begun(site)
+    store = store_of(paris)
+    store.follower.stop()
+    store.follower.join()
+    with store.group.alone() as position:
+        pass
+    write(paris, 5)
+    known = store.log.entries(store.group.writer.generation, position)
+    write(site("lyon"), 6)
+    both = store.log.entries(store.group.writer.generation, position)
+    assert (len(known), len(both)) == (1, 2)
+    assert store.group.absorb(known, position).n == position.n + 1
+    assert store.group.absorb(both, position).n == position.n + 2
+    assert sorted(numbers(paris)) == [1, 5, 6]

@@ -21,6 +21,7 @@ from atoll.bench.faults.fault import FaultyCloud
 from atoll.bench.faults.view import View
 from atoll.bench.faults.violation import Violation
 from atoll.bench.own_cloud import own_cloud
+from atoll.cloud.databases import SQLITE, parse_database
 from atoll.errors import AtollError
 from atoll.services.keystone.bootstrap import CATALOGUE
 from atoll.site.gateway_client import ask
@@ -37,17 +38,19 @@ _ASK_S = 10.0
 
 
 @contextmanager
-def faulty_cloud(root: Path, sites: tuple[str, ...], environment: Mapping[str, str]) -> Iterator[FaultyCloud]:
+def faulty_cloud(root: Path, sites: tuple[str, ...], environment: Mapping[str, str], database: str = SQLITE) -> Iterator[FaultyCloud]:
     """Start a cloud, yield it, and destroy it when the context ends.
 
     Args:
         root: the experiment's own directory.
         sites: the names of the sites.
         environment: the environment of the commands.
+        database: the place of each site's databases, as `parse_database` reads it.
     """
+    place = parse_database(database)
     clocks = Clocks(root)
     topology = {"preset": "mesh", "defaults": {"delay": f"{DELAY_MS}ms"}}
-    document = {"name": "faults", "sites": [{"name": name, "compute": "fake"} for name in sites], "topology": topology}
+    document = {"name": "faults", "sites": [{"name": name, "compute": "fake", "database": place} for name in sites], "topology": topology}
     environment = {**environment, **clocks.environment, **ENVIRONMENT}
     with own_cloud(root, document, environment) as own:
         made = FaultyCloud(own.state, sites, environment, own.log, clocks)

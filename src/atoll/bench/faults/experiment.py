@@ -17,7 +17,7 @@ from atoll.bench.faults.client import PATIENCE_S
 from atoll.bench.faults.cloud import Agent, agent, ask_all, faulty_cloud, heal, health, look
 from atoll.bench.faults.fault import Fault, FaultyCloud
 from atoll.bench.faults.identity_checks import replicas
-from atoll.bench.faults.kinds import KINDS
+from atoll.bench.faults.kinds import SERVER_KINDS
 from atoll.bench.faults.log import Attempt, read
 from atoll.bench.faults.replay import keep, keep_logs
 from atoll.bench.faults.schedule import Schedule
@@ -81,6 +81,7 @@ class RoundOutcome:
             "seed": self.schedule.seed,
             "minutes": round(self.schedule.seconds / 60, 3),
             "sites": len(self.schedule.sites),
+            "database": self.schedule.database,
             "acknowledged": outcomes["acknowledged"],
             "failed": outcomes["failed"],
             "unknown": outcomes["unknown"],
@@ -113,7 +114,7 @@ def run(plan: Schedule, work: Workspace, kept: Path | None = None) -> RoundOutco
             compiler; `wan.unavailable`: this machine can't emulate a WAN.
     """
     work.say(f"{len(plan.sites)} sites")
-    with faulty_cloud(work.root, plan.sites, work.environment) as cloud:
+    with faulty_cloud(work.root, plan.sites, work.environment, plan.database) as cloud:
         _await_agreement(cloud, work.say)
         work.say("creating images, flavors and networks for servers at each site")
         tenancies = dict(zip(cloud.sites, ask_all(cloud, "prepare", {}), strict=True))
@@ -205,7 +206,7 @@ class FaultInjector:
             return
         self._say(str(fault))
         try:
-            KINDS[fault.kind].inject(self._cloud, fault, self._over.wait)
+            SERVER_KINDS[fault.kind].inject(self._cloud, fault, self._over.wait)
         except AtollError as error:
             self.failures.append(f"{fault}: {error.message}")
 

@@ -13,9 +13,10 @@ from random import Random
 from typing import Any
 
 from atoll.bench.faults.fault import Fault, Kind
-from atoll.bench.faults.kinds import KINDS
+from atoll.bench.faults.kinds import KINDS, SERVER_KINDS
 from atoll.bench.faults.operation import ClientModel, Operation
 from atoll.bench.faults.workloads import WORKLOADS
+from atoll.cloud.databases import SQLITE
 
 PAUSE_S = 3.0
 """Mean number of seconds between two operations of a client."""
@@ -40,6 +41,7 @@ class Schedule:
         sites: the names of the sites.
         clients: the operations of each client, by the client's name.
         faults: the faults in the order of their beginnings.
+        database: the place of each site's databases, as `atoll.cloud.databases.parse_database` reads it.
     """
 
     seed: int
@@ -47,6 +49,7 @@ class Schedule:
     sites: tuple[str, ...]
     clients: Mapping[str, tuple[Operation, ...]]
     faults: tuple[Fault, ...]
+    database: str = SQLITE
 
     def of(self, site: str) -> dict[str, tuple[Operation, ...]]:
         """Return the operations of the clients of a site."""
@@ -61,7 +64,7 @@ class Schedule:
         """Return the schedule from the plain data of `to_json`."""
         clients = {name: tuple(Operation(**each) for each in operations) for name, operations in data["clients"].items()}
         faults = tuple(Fault(**{**each, "target": tuple(each["target"])}) for each in data["faults"])
-        return cls(data["seed"], data["seconds"], tuple(data["sites"]), clients, faults)
+        return cls(data["seed"], data["seconds"], tuple(data["sites"]), clients, faults, data.get("database", SQLITE))
 
 
 def site_of(client: str) -> str:
@@ -69,11 +72,12 @@ def site_of(client: str) -> str:
     return client.rpartition("/")[0]
 
 
-def schedule(seed: int, seconds: float, sites: tuple[str, ...], clients_per_site: int) -> Schedule:
-    """Make a schedule from a seed."""
+def schedule(seed: int, seconds: float, sites: tuple[str, ...], clients_per_site: int, database: str = SQLITE) -> Schedule:
+    """Make a schedule from a seed. With a database server at each site, these servers are killed too."""
     names = [f"{site}/{number}" for site in sites for number in range(clients_per_site)]
     clients = {name: _operations(seed, seconds, sites, name) for name in names}
-    return Schedule(seed, seconds, sites, _with_foreign(seed, clients), _faults(seed, seconds, sites))
+    kinds = KINDS if database == SQLITE else SERVER_KINDS
+    return Schedule(seed, seconds, sites, _with_foreign(seed, clients), _faults(seed, seconds, sites, kinds), database)
 
 
 def _operations(seed: int, seconds: float, sites: tuple[str, ...], client: str) -> tuple[Operation, ...]:
@@ -108,15 +112,15 @@ def _with_foreign(seed: int, clients: Mapping[str, tuple[Operation, ...]]) -> di
     return {client: tuple(chosen(client, each) for each in operations) for client, operations in clients.items()}
 
 
-def _faults(seed: int, seconds: float, sites: tuple[str, ...]) -> tuple[Fault, ...]:
+def _faults(seed: int, seconds: float, sites: tuple[str, ...], kinds: Mapping[str, Kind]) -> tuple[Fault, ...]:
     random = Random(f"{seed} faults")
     made: list[Fault] = []
     deck: list[str] = []
     at_s = FIRST_FAULT_S
     while at_s < seconds - _SHORTEST_S:
         if not deck:  # each kind occurs once before any kind occurs twice
-            deck = random.sample(list(KINDS), len(KINDS))
-        kind = KINDS[deck.pop()]
+            deck = random.sample(list(kinds), len(kinds))
+        kind = kinds[deck.pop()]
         lasts_s = min(random.uniform(_SHORTEST_S, _LONGEST_S), seconds - at_s)
         drawn = [Fault(round(at_s, 3), kind.name, target, round(lasts_s, 3), amount) for target, amount in _draws(kind, random, sites)]
         made += [fault for fault in drawn if not any(_collide(fault, other) for other in made)][:1]
@@ -134,5 +138,5 @@ _UNDO_S = 10.0  # seconds that the end of a fault may take, such as the restart 
 
 def _collide(new: Fault, old: Fault) -> bool:
     """Return whether two faults would affect the same part of the cloud at the same time."""
-    claims = KINDS[new.kind].claims(new.target) & KINDS[old.kind].claims(old.target)
+    claims = SERVER_KINDS[new.kind].claims(new.target) & SERVER_KINDS[old.kind].claims(old.target)
     return bool(claims) and new.at_s < old.at_s + old.lasts_s + _UNDO_S

@@ -40,7 +40,11 @@ if head > since then
     for at = 1, #keys, width do written[string.sub(keys, at, at + width - 1)] = n end
   end
   for i = 1, count do
-    if names[of(i, 1)] then return {'DONE', head, 0, news} end
+    if names[of(i, 1)] then
+      -- A write that changes nothing: the WAIT after a call waits for the last write of its own connection, which may be a new one.
+      redis.call('HSET', KEYS[2], 'generation', generation)
+      return {'DONE', head, 0, news}
+    end
   end
 end
 

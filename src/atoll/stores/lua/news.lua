@@ -1,5 +1,5 @@
 -- Return the entries after a replica's position, if the log contains the replica.
--- KEYS: log, meta. ARGV: generation, position, name of its transaction, most entries.
+-- KEYS: log, meta. ARGV: generation, position, name of its transaction, most entries, 1 if WAIT follows the call.
 -- Returns {status, head, entries}; statuses as in append.lua.
 local n, head = tonumber(ARGV[2]), 0
 local generation = redis.call('HGET', KEYS[2], 'generation')
@@ -17,5 +17,9 @@ end
 local news = {}
 for i, entry in ipairs(redis.call('XRANGE', KEYS[1], (n + 1) .. '-0', '+', 'COUNT', ARGV[4])) do
   news[i] = {tonumber(string.match(entry[1], '%d+')), entry[2][2], entry[2][4], entry[2][6]}
+end
+if #news > 0 and ARGV[5] == '1' then
+  -- A write that changes nothing: WAIT waits for the last write of its own connection, and so for all entries before it.
+  redis.call('HSET', KEYS[2], 'generation', generation)
 end
 return {'OK', head, news}

@@ -3,7 +3,7 @@ from itertools import combinations
 
 import pytest
 
-from atoll.bench.faults.kinds import KINDS
+from atoll.bench.faults.kinds import KINDS, SERVER_KINDS
 from atoll.bench.faults.operation import Operation, Session
 from atoll.bench.faults.schedule import Schedule, schedule, site_of
 from atoll.bench.faults.workloads import WORKLOADS
@@ -37,6 +37,16 @@ def test_every_kind_of_operation_and_of_fault_is_there(plan):
     assert {f"{type_}.{verb}" for type_ in WORKLOADS for verb in ("create", "delete")} <= kinds
     assert {fault.kind for fault in plan.faults} == set(KINDS)
     assert {zone for each in operations(plan) if (zone := each.fields.get("zone"))} == set(SITES)
+
+
+def test_database_servers_are_killed_only_where_sites_start_them(plan):
+    other = schedule(7, 300, SITES, 2, "start:mariadb")
+    assert {fault.kind for fault in other.faults} == set(SERVER_KINDS) == {*KINDS, "kill_database"}
+    assert other.clients == plan.clients
+    kept = json.loads(json.dumps(other.to_json()))
+    assert Schedule.from_json(kept) == other
+    del kept["database"]
+    assert Schedule.from_json(kept).database == "sqlite", "an older kept run has no database"
 
 
 def test_all_is_over_in_time_and_each_client_is_at_its_site(plan):
