@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import product
 from statistics import median
 from typing import Any
@@ -133,7 +134,11 @@ def _far(
 
 
 def _at_edge(actors: Sequence[Actor], variants: Sequence[Variant], options: TrafficOptions, say: Say) -> dict[float, dict[str, Samples]]:
-    """Measure each round-trip time once in each round, so that other load on the machine affects all round-trip times alike."""
+    """Measure each round-trip time once in each round, so that other load on the machine affects all round-trip times alike.
+
+    Each operation begins when the events of the one before have been handled: otherwise Nova's lock of a server's network information, and
+    the work of the other cloud, would add to its time.
+    """
     found: dict[float, dict[str, Samples]] = {rtt: {each.name: {name: [] for name in FAR} for each in actors} for rtt in options.rtts_ms}
     say("warming up the compute site")
     for actor in actors:
@@ -145,14 +150,17 @@ def _at_edge(actors: Sequence[Actor], variants: Sequence[Variant], options: Traf
                 variant.set_rtt(rtt)
             for sample in _on_edge(actor):
                 found[rtt][actor.name][sample.operation].append(sample)
-    time.sleep(SETTLE_S)
     for variant in variants:
         variant.set_rtt(0)
     return found
 
 
 def _on_edge(actor: Actor) -> list[TracedOperation]:
-    return [actor.boot(EDGE), actor.attach(), actor.delete()]
+    samples = []
+    for act in (partial(actor.boot, EDGE), actor.attach, actor.delete):
+        samples.append(act())
+        time.sleep(SETTLE_S)
+    return samples
 
 
 def _over_rtts(found: Mapping[float, Samples], parts: Sequence[str]) -> dict[str, Any]:

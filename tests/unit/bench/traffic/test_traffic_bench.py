@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from atoll.bench import workload
 from atoll.bench.api import Answer
-from atoll.bench.traffic import experiment, figures, predictions
-from atoll.bench.traffic.operations import Actor, TracedOperation
+from atoll.bench.traffic import experiment, figures, periodic, predictions
+from atoll.bench.traffic.operations import SETTLE_S, Actor, TracedOperation
 from atoll.cli import bench_traffic
 from atoll.errors import AtollError
 
@@ -181,3 +181,27 @@ def test_the_last_line_is_the_report_or_a_table_is_shown(monkeypatch, arguments)
         assert "14 -> 2" in done.stdout
         assert "update of a host with 10 guests" in done.stdout
         assert "predicted 990 ms, measured 1000 ms (-1.0 %)" in done.stdout
+
+
+def test_the_update_of_the_compute_sites_host_is_found_with_each_manager(monkeypatch):
+    """The subclass that reduces traffic has another name than upstream's manager, and the span has the name of the class."""
+    spans = {
+        "old": ("periodic ComputeManager.update_available_resource", "edge", 1),
+        "control": ("periodic ComputeManager.update_available_resource", "control", 5),
+        "other": ("periodic BatchingManager.update_available_resources", "edge", 5),
+        "wanted": ("periodic BatchingManager.update_available_resource", "edge", 5),
+    }
+    summaries = [SimpleNamespace(trace=trace, start=start) for trace, (_name, _site, start) in spans.items()]
+    monkeypatch.setattr(periodic.traces, "summaries", lambda _state, _limit: summaries)
+    made = {each: SimpleNamespace(roots=[SimpleNamespace(span=SimpleNamespace(name=spans[each][0], site=spans[each][1]))]) for each in spans}
+    monkeypatch.setattr(periodic.traces, "find", lambda _state, trace: (made[trace], []))
+    assert periodic._update(actor(Api()), 3) is made["wanted"]
+    assert periodic._update(actor(Api()), 5) is None
+
+
+def test_an_operation_at_the_compute_site_waits_for_the_consequences_of_the_one_before(monkeypatch):
+    done = []
+    monkeypatch.setattr(experiment, "time", SimpleNamespace(sleep=lambda seconds: done.append(seconds)))
+    acts = {name: lambda *_host, name=name: done.append(name) or name for name in ("boot", "attach", "delete")}
+    assert experiment._on_edge(SimpleNamespace(**acts)) == ["boot", "attach", "delete"]
+    assert done == ["boot", SETTLE_S, "attach", SETTLE_S, "delete", SETTLE_S]
