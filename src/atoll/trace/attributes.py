@@ -12,5 +12,8 @@ PEER_SITE = "atoll.peer.site"
 FROM_OUTSIDE = "atoll.from_outside"
 """Attribute of a server's span whose request came from a program outside this project. No store has the span of that program."""
 
+TASK = "atoll.task"
+"""Attribute of a span that a thread of the request recorded: the path of the thread's task (`tasks`)."""
+
 Attributes = MutableMapping[str, Any]
 """The attributes of a span by name."""
