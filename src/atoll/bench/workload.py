@@ -45,6 +45,18 @@ def prepare(api: Api) -> Tenancy:
     return Tenancy(image, _flavor(api), network)
 
 
+def allow(api: Api, servers: int) -> None:
+    """Raise the quotas of the client's project, so that it may have so many servers with two ports each beside those of the defaults.
+
+    Args:
+        api: a client that is signed in as an administrator.
+        servers: the number of servers.
+    """
+    compute = {"instances": servers + 200, "cores": servers + 400, "ram": _MEMORY_MB * servers + 1024 * 1024}
+    api.expect("compute", "PUT", f"/os-quota-sets/{api.project}", {"quota_set": compute})
+    api.expect("network", "PUT", f"/v2.0/quotas/{api.project}", {"quota": {"port": 2 * servers + 1000}})
+
+
 def _flavor(api: Api) -> str:
     for flavor in api.expect("compute", "GET", "/flavors/detail")["flavors"]:
         if (flavor["ram"], flavor["vcpus"], flavor["disk"]) == (_MEMORY_MB, 1, _DISK_GB):
