@@ -24,7 +24,9 @@ def _numbers(text: str, option: str, least: float) -> tuple[float, ...]:
 
 @verb("traffic", "atoll bench traffic --json\natoll bench traffic --traffic reduced --rtt 0,100 --guests 1,1000")
 @click.option("--rtt", default="0,20,50,100,200", show_default=True, help="Round trips to the compute site, in milliseconds.")
-@click.option("--guests", default="1,10", show_default=True, help="Numbers of guests of the host whose periodic task, and boot, is measured.")
+@click.option(
+    "--guests", default="1,10", show_default=True, help="Numbers of guests of the host whose periodic task, and boot, is measured."
+)
 @click.option(
     "--repeats", type=click.IntRange(1, 50), default=2, show_default=True, help="Number of times that each operation is measured."
 )

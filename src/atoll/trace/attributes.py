@@ -15,5 +15,8 @@ FROM_OUTSIDE = "atoll.from_outside"
 TASK = "atoll.task"
 """Attribute of a span that a thread of the request recorded: the path of the thread's task (`tasks`)."""
 
+UNAWAITED = "atoll.unawaited"
+"""Attribute, true, of the span of work that a request has queued and does not wait for, such as Neutron's events for Nova."""
+
 Attributes = MutableMapping[str, Any]
 """The attributes of a span by name."""

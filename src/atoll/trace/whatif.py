@@ -3,7 +3,7 @@
 The model replays the tree. A call begins after the calls that ended before its recorded start; if these take longer, it begins later by as
 much. A call to another site takes one round trip longer. A message without a reply reaches its receiver half a round trip later. Calls that
 ran at the same time still do. A thread does not wait for calls of the thread that started it, except for those that ended before its own
-first call. The model leaves out new connections, bandwidth and loss.
+first call. No call waits for queued work (`UNAWAITED`). The model leaves out new connections, bandwidth and loss.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from atoll.trace import tasks
-from atoll.trace.attributes import TASK
+from atoll.trace.attributes import TASK, UNAWAITED
 from atoll.trace.tree import Node, Trace
 
 _CALLERS = frozenset(("client", "producer"))
@@ -126,6 +126,8 @@ def _replay(root: Node, moved: Mapping[str, str]) -> dict[int, _Growth]:
             growth.start = late + (0.5 if far else 0.0)
             ends = growth.start + growth.end + (0.5 if far else 0.0)
             complete = max(complete, growth.start + growth.complete)
+            if child.span.attributes.get(UNAWAITED):
+                continue
             if node.span.kind == "producer":
                 # The sender waits only for the acknowledgement, not for the receiver's work.
                 ends = late + (1.0 if far else 0.0)

@@ -250,6 +250,17 @@ def test_threads_wait_for_the_calls_before_both(make):
     assert whatif.predict(make.trace, 100.0).round_trips_answered == 3, "the second thread may have begun after the first call"
 
 
+def test_no_request_waits_for_queued_work(make):
+    """Neutron may send an event to Nova while the request that caused it is still answered."""
+    root = make.span("", 0, 100, "server")
+    queued = make.span(root, 10, 40, "internal", name="send events to nova", **{"atoll.unawaited": True})
+    make.call(queued, 20, 10, "POST /events", at="lyon")
+    make.call(root, 60, 10, "GET /a", at="lyon")
+    told = whatif.predict(make.trace, 100.0)
+    assert (told.round_trips_answered, told.predicted_answered_ms) == (1, 200)
+    assert told.crossings == 2
+
+
 def test_without_recorded_threads_each_call_waits_for_all_that_ended_before(make):
     call = forked(make)
     for start in (0, 20, 40):

@@ -23,6 +23,7 @@ from oslo_messaging import Target
 from sqlalchemy.pool import StaticPool
 
 from atoll.bus import options
+from atoll.services import traced_calls
 from atoll.trace import bounds, headers, names, propagation, sampling, spans, store, tasks
 from atoll.trace.background import QUEUE, Background
 from atoll.trace.exporters import record_of
@@ -269,6 +270,13 @@ def test_a_request_that_arrives_in_a_thread_of_another_one_is_a_task_of_its_own(
     ask(application(work), **ASKED)
     (found,) = [each for each in recording.spans() if each.name == "within"]
     assert "atoll.task" not in found.attributes
+
+
+def test_events_of_a_request_are_marked_as_work_that_it_does_not_wait_for(record):
+    recording, sent = record(service="neutron"), []
+    ask(application(lambda: traced_calls._send(sent.extend, ["event"], [])), **ASKED)
+    (found,) = [each for each in recording.spans() if each.name == "send events to nova"]
+    assert (sent, found.attributes["atoll.unawaited"], found.attributes["atoll.events"]) == (["event"], True, 1)
 
 
 def test_threads_that_start_threads_without_end_have_paths_of_limited_length(record):
