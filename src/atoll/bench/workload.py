@@ -45,6 +45,7 @@ def prepare(api: Api) -> Tenancy:
     return Tenancy(image, _flavor(api), network)
 
 
+<<<<<<< HEAD
 def sees(api: Api, tenancy: Tenancy) -> bool:
     """Return whether an API answers with a tenancy's network and flavor; a site that shares a database may do so a moment later."""
     return all(
@@ -58,6 +59,18 @@ def lift_quotas(api: Api) -> None:
     unlimited = {"instances": -1, "cores": -1, "ram": -1}
     api.expect("compute", "PUT", f"/os-quota-sets/{api.project}", {"quota_set": unlimited})
     api.expect("network", "PUT", f"/v2.0/quotas/{api.project}", {"quota": {"port": -1}})
+=======
+def allow(api: Api, servers: int) -> None:
+    """Raise the quotas of the client's project, so that it may have so many servers with two ports each beside those of the defaults.
+
+    Args:
+        api: a client that is signed in as an administrator.
+        servers: the number of servers.
+    """
+    compute = {"instances": servers + 200, "cores": servers + 400, "ram": _MEMORY_MB * servers + 1024 * 1024}
+    api.expect("compute", "PUT", f"/os-quota-sets/{api.project}", {"quota_set": compute})
+    api.expect("network", "PUT", f"/v2.0/quotas/{api.project}", {"quota": {"port": 2 * servers + 1000}})
+>>>>>>> traffic
 
 
 def _flavor(api: Api) -> str:

@@ -20,7 +20,7 @@ from opentelemetry.trace import SpanKind
 
 from atoll.services.contract import Settings
 from atoll.trace import sampling, spans
-from atoll.trace.attributes import PEER_SERVICE
+from atoll.trace.attributes import PEER_SERVICE, UNAWAITED
 
 _UNRECORDED = ("virEvent", "virInitialize", "virRegisterErrorHandler", "virGetLastError", "virResetLastError", "virConnectDomainEvent")
 """Prefixes of the names of libvirt's functions that wait for events or only read the process's own memory."""
@@ -177,7 +177,8 @@ def _send(callback: Callable[[list[Any]], Any], events: list[Any], others: list[
     current = sampling.sampled()
     if current is None:
         return callback(events)
-    with spans.span(current, "send events to nova", SpanKind.INTERNAL, {"atoll.events": len(events)}) as hop:
+    about = {"atoll.events": len(events), UNAWAITED: True}
+    with spans.span(current, "send events to nova", SpanKind.INTERNAL, about) as hop:
         here = hop.span.get_span_context()
         for context in others:
             context.run(spans.linked, "send events to nova", here)

@@ -15,8 +15,8 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanKind, Status, StatusCode
 
-from atoll.trace import bounds
-from atoll.trace.attributes import REQUEST_BYTES, RESPONSE_BYTES, Attributes
+from atoll.trace import bounds, tasks
+from atoll.trace.attributes import REQUEST_BYTES, RESPONSE_BYTES, TASK, Attributes
 from atoll.trace.recorder import Recorder
 from atoll.trace.sampling import sampled
 
@@ -96,6 +96,8 @@ def _failure(error: BaseException) -> Status:
 
 def begin(recorder: Recorder, name: str, kind: SpanKind, attributes: Attributes | None = None) -> Hop:
     """Begin a span below the current one, make it the current one, and return it."""
+    if path := tasks.current():
+        attributes = {**(attributes or {}), TASK: path}
     span = recorder.start(name, kind, attributes)
     return Hop(span, contexts.attach(trace.set_span_in_context(span)))
 

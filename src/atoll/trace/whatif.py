@@ -2,14 +2,17 @@
 
 The model replays the tree. A call begins after the calls that ended before its recorded start; if these take longer, it begins later by as
 much. A call to another site takes one round trip longer. A message without a reply reaches its receiver half a round trip later. Calls that
-ran at the same time still do. The model leaves out new connections, bandwidth and loss.
+ran at the same time still do. A thread does not wait for calls of the thread that started it, except for those that ended before its own
+first call. No call waits for queued work (`UNAWAITED`). The model leaves out new connections, bandwidth and loss.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from atoll.trace import tasks
+from atoll.trace.attributes import TASK, UNAWAITED
 from atoll.trace.tree import Node, Trace
 
 _CALLERS = frozenset(("client", "producer"))
@@ -113,21 +116,24 @@ def _replay(root: Node, moved: Mapping[str, str]) -> dict[int, _Growth]:
     own: dict[int, _Growth] = {}
     # First relative to each span's own start, from the leaves up.
     for node in reversed(list(root.walk())):
-        ended: list[tuple[int, float]] = []
+        ended: list[tuple[Node, float]] = []
+        begun = _begun(node.children)
         grows = complete = 0.0
         for child in node.children:
-            late = max((growth for end, growth in ended if end <= child.start), default=0.0)
+            late = max((growth for call, growth in ended if _waits(child, call, begun)), default=0.0)
             far = _crosses(child, moved)
             growth = own[id(child)]
             growth.start = late + (0.5 if far else 0.0)
             ends = growth.start + growth.end + (0.5 if far else 0.0)
             complete = max(complete, growth.start + growth.complete)
+            if child.span.attributes.get(UNAWAITED):
+                continue
             if node.span.kind == "producer":
                 # The sender waits only for the acknowledgement, not for the receiver's work.
                 ends = late + (1.0 if far else 0.0)
                 grows = max(grows, ends)
                 continue
-            ended.append((child.end, ends))
+            ended.append((child, ends))
             # A receiver may record its end a little after its answer has arrived, although its caller has waited for it.
             answers = node.span.kind == "client" and child.span.kind in _SERVERS
             if answers or child.end <= node.end:
@@ -136,6 +142,35 @@ def _replay(root: Node, moved: Mapping[str, str]) -> dict[int, _Growth]:
     result: dict[int, _Growth] = {}
     for node in root.walk():
         growth = own[id(node)]
-        begun = growth.start + (result[id(node.parent)].start if node.parent is not None and node is not root else 0.0)
-        result[id(node)] = _Growth(begun, begun + growth.end, begun + growth.complete)
+        start = growth.start + (result[id(node.parent)].start if node.parent is not None and node is not root else 0.0)
+        result[id(node)] = _Growth(start, start + growth.end, start + growth.complete)
     return result
+
+
+def _task(node: Node) -> str:
+    return str(node.span.attributes.get(TASK, ""))
+
+
+def _begun(calls: Iterable[Node]) -> dict[str, int]:
+    """Return the start of the first call of each task and of the tasks below it, by the task's path."""
+    begun: dict[str, int] = {}
+    for call in calls:
+        path = _task(call)
+        while path:
+            begun[path] = min(begun.get(path, call.start), call.start)
+            path = path.rpartition(".")[0]
+    return begun
+
+
+def _waits(call: Node, earlier: Node, begun: Mapping[str, int]) -> bool:
+    """Return whether a call may have waited for an earlier one of the same span.
+
+    Args:
+        call: the call.
+        earlier: a call that began before it.
+        begun: the start of the first call of each task.
+    """
+    own, other = _task(call), _task(earlier)
+    if tasks.is_below(other, own):
+        return earlier.end <= call.start
+    return earlier.end <= begun.get(tasks.branch(own, other), call.start)

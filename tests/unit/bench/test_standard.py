@@ -12,6 +12,7 @@ from atoll.bench.standard import accounts, configuration, servers
 from atoll.bench.standard.daemons import Daemons, Program
 from atoll.bench.standard.deployment import Deployment
 from atoll.errors import AtollError
+from atoll.services import SERVICES
 
 
 @pytest.fixture
@@ -45,6 +46,18 @@ def test_configuration_is_the_sites_own_with_another_database_and_bus(deployment
     everything = "".join(path.read_text() for path in settings.etc.rglob("*.conf"))
     for database in set(configuration.DATABASES) - {"nova_cell0"}:
         assert f"mysql://{database}\n" in everything
+
+
+def test_policies_are_those_of_a_site(deployment):
+    """Options at the end of a policy in YAML would make it unreadable, and `nova-manage` fail."""
+    settings = deployment.settings
+    configuration.write(settings, lambda name: f"mysql://{name}", "rabbit://bus")
+    policies = [path for path in settings.etc.rglob("*") if path.is_file() and path.suffix != ".conf"]
+    own = {name: text for service in SERVICES for name, text in service.configuration(settings).items()}
+    assert {str(path.relative_to(settings.etc)): path.read_text() for path in policies if path.suffix == ".yaml"} == {
+        name: text for name, text in own.items() if name.endswith(".yaml")
+    }
+    assert any(path.suffix == ".yaml" for path in policies)
 
 
 @pytest.mark.parametrize("name", configuration.GUNICORN)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atoll.trace import analysis, formats, names, page, tree, whatif
+from atoll.trace import analysis, formats, names, page, tasks, tree, whatif
 from atoll.trace.store import Span
 
 MS = 1_000_000
@@ -205,6 +205,86 @@ def test_a_caller_has_waited_for_an_answer_whose_sender_ended_later(make):
     make.span(client, 11, 22, "server", name="GET /a", service="neutron", site="lyon", **{"http.request.method": "GET"})
     told = whatif.predict(make.trace, 100.0)
     assert (told.round_trips_answered, told.predicted_answered_ms) == (1, 200)
+
+
+def forked(make):
+    """Return a function that makes a call to another site, by the task with a path."""
+    root = make.span("", 0, 200, "server")
+
+    def call(start, ms, task, name="GET /a"):
+        client = make.span(root, start, ms, "client", name=name, **{"atoll.task": task} if task else {})
+        make.span(client, start, ms, "server", name="GET /a", service="neutron", site="lyon")
+
+    return call
+
+
+def test_a_thread_does_not_wait_for_the_thread_that_started_it(make):
+    """Nova allocates the network of a server in a thread, while the first thread writes the server's disks."""
+    call = forked(make)
+    call(0, 10, "1")  # before the second thread
+    call(20, 100, "1.2")
+    call(25, 10, "1")
+    call(40, 10, "1")
+    call(52, 10, "1")
+    call(130, 20, "1.2", "GET /last")
+    told = whatif.predict(make.trace, 100.0, until="GET /last")
+    assert told.round_trips_complete == 3, "after the call before the second thread, and that of this thread"
+    assert told.round_trips_answered == 4, "the first thread's own calls"
+
+
+def test_a_thread_waits_for_the_threads_that_it_started(make):
+    call = forked(make)
+    call(0, 10, "")
+    call(12, 20, "1")
+    call(40, 20, "1")
+    call(80, 20, "")
+    assert whatif.predict(make.trace, 100.0).round_trips_answered == 4
+
+
+def test_threads_wait_for_the_calls_before_both(make):
+    call = forked(make)
+    call(0, 10, "1")
+    call(20, 10, "2")
+    call(40, 10, "2")
+    call(42, 10, "1")
+    assert whatif.predict(make.trace, 100.0).round_trips_answered == 3, "the second thread may have begun after the first call"
+
+
+def test_no_request_waits_for_queued_work(make):
+    """Neutron may send an event to Nova while the request that caused it is still answered."""
+    root = make.span("", 0, 100, "server")
+    queued = make.span(root, 10, 40, "internal", name="send events to nova", **{"atoll.unawaited": True})
+    make.call(queued, 20, 10, "POST /events", at="lyon")
+    make.call(root, 60, 10, "GET /a", at="lyon")
+    told = whatif.predict(make.trace, 100.0)
+    assert (told.round_trips_answered, told.predicted_answered_ms) == (1, 200)
+    assert told.crossings == 2
+
+
+def test_without_recorded_threads_each_call_waits_for_all_that_ended_before(make):
+    call = forked(make)
+    for start in (0, 20, 40):
+        call(start, 10, "")
+    assert whatif.predict(make.trace, 100.0).round_trips_answered == 3
+
+
+@given(own=st.lists(st.integers(1, 4), max_size=4), other=st.lists(st.integers(1, 4), max_size=4))
+def test_a_branch_is_where_two_tasks_part(own, other):
+    path, another = (".".join(map(str, each)) for each in (own, other))
+    assert tasks.is_below(path, another) == (own[: len(other)] == other)
+    if not tasks.is_below(another, path):
+        branch = tasks.branch(path, another)
+        assert tasks.is_below(path, branch)
+        assert not tasks.is_below(another, branch)
+        assert tasks.is_below(another, branch.rpartition(".")[0]), "the least of these"
+
+
+@pytest.mark.parametrize("task", [".", "a..b", "", [1], 7])
+def test_strange_tasks_in_a_file_are_no_error(make, task):
+    root = make.span("", 0, 200, "server")
+    for start, name in ((0, "x"), (20, task), (40, "1.2")):
+        make.span(root, start, 10, "client", name="GET /a", **{"atoll.task": name})
+    assert whatif.predict(make.trace, 100.0).round_trips_answered == 0
 
 
 def test_an_operation_is_complete_with_the_last_of_chosen_spans(make):

@@ -23,7 +23,8 @@ from oslo_messaging import Target
 from sqlalchemy.pool import StaticPool
 
 from atoll.bus import options
-from atoll.trace import bounds, headers, names, propagation, sampling, spans, store
+from atoll.services import traced_calls
+from atoll.trace import bounds, headers, names, propagation, sampling, spans, store, tasks
 from atoll.trace.background import QUEUE, Background
 from atoll.trace.exporters import record_of
 from atoll.trace.hooks.wsgi import traced
@@ -31,6 +32,7 @@ from atoll.trace.recorder import Identity, Recorder
 
 TRACE = 0xAB << 100
 ASKED = {"HTTP_TRACEPARENT": headers.traceparent(TRACE, 7, sampled=True)}
+OTHER = {"HTTP_TRACEPARENT": headers.traceparent(TRACE + 1, 7, sampled=True)}
 ENVIRON = {
     "REQUEST_METHOD": "GET",
     "PATH_INFO": "/v2.1/servers/8ebf3bdd-5b32-4d2c-9ec5-7f4ba7a5b4a2",
@@ -221,6 +223,77 @@ def test_statements_commits_and_threads_are_below_the_request(record, engine):
     selects = [each for each in spans if each.name.startswith("SELECT")]
     assert len(selects) == 4
     assert len({each.attributes["atoll.db.digest"] for each in selects}) == 3, "equal statements have equal digests"
+
+
+def test_spans_have_the_path_of_the_thread_that_recorded_them(record):
+    """A thread may wait for threads that it started, but not the reverse: predictions need the difference."""
+    recording = record()
+
+    def mark(name):
+        with spans.span(sampling.sampled(), name, SpanKind.CLIENT):
+            pass
+
+    def inner():
+        mark("inner")
+        thread = threading.Thread(target=mark, args=("innermost",))
+        thread.start()
+        thread.join()
+
+    def work():
+        mark("first")
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(inner).result()
+            pool.submit(mark, "second").result()
+
+    ask(application(work), **ASKED)
+    ask(application(lambda: mark("next")), **ASKED)
+    paths = {each.name: each.attributes.get("atoll.task", "") for each in recording.spans()}
+    assert (paths["first"], paths["next"]) == ("", "")
+    assert "" not in (paths["inner"], paths["second"])
+    assert paths["inner"] != paths["second"], "both in the same thread of the pool, but tasks of their own"
+    assert tasks.is_below(paths["innermost"], paths["inner"])
+    assert paths["innermost"] != paths["inner"]
+
+
+def test_a_request_that_arrives_in_a_thread_of_another_one_is_a_task_of_its_own(record):
+    recording = record()
+
+    def mark():
+        with spans.span(sampling.sampled(), "within", SpanKind.CLIENT):
+            pass
+
+    def work():
+        thread = threading.Thread(target=lambda: ask(application(mark), **OTHER))
+        thread.start()
+        thread.join()
+
+    ask(application(work), **ASKED)
+    (found,) = [each for each in recording.spans() if each.name == "within"]
+    assert "atoll.task" not in found.attributes
+
+
+def test_events_of_a_request_are_marked_as_work_that_it_does_not_wait_for(record):
+    recording, sent = record(service="neutron"), []
+    ask(application(lambda: traced_calls._send(sent.extend, ["event"], [])), **ASKED)
+    (found,) = [each for each in recording.spans() if each.name == "send events to nova"]
+    assert (sent, found.attributes["atoll.unawaited"], found.attributes["atoll.events"]) == (["event"], True, 1)
+
+
+def test_threads_that_start_threads_without_end_have_paths_of_limited_length(record):
+    recording = record()
+
+    def mark(depth):
+        with spans.span(sampling.sampled(), f"level {depth}", SpanKind.CLIENT):
+            pass
+        if depth < tasks.MAX_DEPTH + 5:
+            thread = threading.Thread(target=mark, args=(depth + 1,))
+            thread.start()
+            thread.join()
+
+    ask(application(lambda: mark(0)), **ASKED)
+    paths = {each.name: each.attributes.get("atoll.task", "") for each in recording.spans()}
+    assert paths[f"level {tasks.MAX_DEPTH + 5}"].count(".") == tasks.MAX_DEPTH - 1
+    assert all(len(path) < 300 for path in paths.values())
 
 
 def test_a_statement_tells_nothing_about_its_values(record, engine, monkeypatch):

@@ -37,7 +37,8 @@ _UNCACHED: Sections = {
 def write(settings: Settings, database: Callable[[str], str], transport_url: str) -> None:
     """Write the configuration of all services below `Settings.etc`.
 
-    Each file has the text of a site's configuration, followed by the differences, because in oslo.config the last value of an option wins.
+    Each file of options has the text of a site's configuration, followed by the differences, because in oslo.config the last value of an
+    option wins. Other files, such as policies in YAML, are those of a site.
 
     Args:
         settings: the settings of the services.
@@ -50,7 +51,8 @@ def write(settings: Settings, database: Callable[[str], str], transport_url: str
             path = settings.etc / name
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             path.touch(mode=0o600)
-            path.write_text(f"{text}\n{render(different[service.name])}", encoding="utf-8")
+            more = f"\n{render(different[service.name])}" if path.suffix == ".conf" else ""
+            path.write_text(f"{text}{more}", encoding="utf-8")
 
 
 def overrides(data: Path, database: Callable[[str], str], transport_url: str) -> dict[str, Sections]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import product
 from statistics import median
 from typing import Any
 
+from atoll.bench import workload
 from atoll.bench.progress import Say
 from atoll.bench.traffic import periodic, predictions
 from atoll.bench.traffic.figures import ratios, slope
 from atoll.bench.traffic.operations import SETTLE_S, Actor, TracedOperation
-from atoll.bench.traffic.stage import CONTROL, EDGE, REDUCED, STOCK, Variant, stage
+from atoll.bench.traffic.stage import CONTROL, EDGE, REDUCED, STOCK, VARIANTS, Variant, stage
 from atoll.bench.workspace import Workspace
 from atoll.trace.counts import count
 
@@ -34,11 +36,13 @@ class TrafficOptions:
         rtts_ms: round trips between the compute site and its control site, in milliseconds.
         guests: the numbers of guests at the compute site; the periodic task of its host is measured with each number.
         repeats: the number of times that each operation is measured.
+        traffic: the clouds to measure, from `VARIANTS`.
     """
 
     rtts_ms: tuple[float, ...] = (0, 20, 50, 100, 200)
     guests: tuple[int, ...] = (1, 10)
     repeats: int = 2
+    traffic: tuple[str, ...] = VARIANTS
 
 
 def run(options: TrafficOptions, work: Workspace) -> dict[str, Any]:
@@ -51,23 +55,39 @@ def run(options: TrafficOptions, work: Workspace) -> dict[str, Any]:
     Returns:
         `operations`: the figures of each operation at the full site's host. `far`: latencies at the compute site by round-trip time,
         and the number of sequential `round_trips`. `periodic`: the figures of the update of a host's resources, by number of guests.
-        Each of these is a mapping of `stock`, `reduced` and their `ratios`. `whatif`: the errors of `atoll trace whatif`, in percent.
+        `crowded`: those of a boot on the host that has this number of guests. Each of these is a mapping of `stock`, `reduced` and, if
+        both were measured, their `ratios`. `whatif`: the errors of `atoll trace whatif`, in percent.
 
     Raises:
         AtollError: `bench.failed`: the experiment could not be done.
     """
-    work.say("two clouds, each of a full site and a compute site")
-    with stage(work.root, work.environment) as variants:
+    work.say(f"{' and '.join(options.traffic)} traffic: a cloud of a full site and a compute site for each")
+    with stage(work.root, work.environment, options.traffic) as variants:
         actors = [replace(Actor.prepare(each.api, each.cloud.state), name=each.name, processor_s=each.processor_s) for each in variants]
         report: dict[str, Any] = {"options": asdict(options), "operations": _here(actors, options, work.say)}
         far, found = _far(actors, variants, options, work.say)
         report |= {"far": far, "whatif": found}
-        report["periodic"] = {str(guests): _compared(periodic.measure(actors, guests, work.say)) for guests in sorted(options.guests)}
+        report |= _by_guests(actors, options, work.say)
+    return report
+
+
+def _by_guests(actors: Sequence[Actor], options: TrafficOptions, say: Say) -> dict[str, Any]:
+    """Measure the update of the compute site's host, and a boot on it, with each number of guests."""
+    report: dict[str, Any] = {"periodic": {}, "crowded": {}}
+    for actor in actors:
+        workload.allow(actor.api, max(options.guests))
+    for guests in sorted(options.guests):
+        say(f"{guests} guests on the compute site")
+        for actor in actors:
+            periodic.fill(actor, guests)
+        report["periodic"][str(guests)] = _compared(periodic.measure(actors))
+        samples = {actor.name: periodic.boot(actor) for actor in actors}
+        report["crowded"][str(guests)] = _compared({actor.name: _figures(actor, [samples[actor.name]]) for actor in actors})
     return report
 
 
 def _compared(figures: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {**figures, "ratios": ratios(figures[REDUCED], figures[STOCK])}
+    return {**figures, "ratios": ratios(figures[REDUCED], figures[STOCK])} if {REDUCED, STOCK} <= set(figures) else dict(figures)
 
 
 def _here(actors: Sequence[Actor], options: TrafficOptions, say: Say) -> dict[str, Any]:
@@ -82,7 +102,7 @@ def _here(actors: Sequence[Actor], options: TrafficOptions, say: Say) -> dict[st
             say(f"round {number + 1} of {options.repeats}, {actor.name}")
             for sample in _round(actor, CONTROL, actor.costed):
                 found[actor.name].setdefault(sample.operation, []).append(sample)
-    names = found[STOCK]
+    names = found[actors[0].name]
     return {name: _compared({actor.name: _figures(actor, found[actor.name][name]) for actor in actors}) for name in names}
 
 
@@ -133,7 +153,11 @@ def _far(
 
 
 def _at_edge(actors: Sequence[Actor], variants: Sequence[Variant], options: TrafficOptions, say: Say) -> dict[float, dict[str, Samples]]:
-    """Measure each round-trip time once in each round, so that other load on the machine affects all round-trip times alike."""
+    """Measure each round-trip time once in each round, so that other load on the machine affects all round-trip times alike.
+
+    Each operation begins when the events of the one before have been handled: otherwise Nova's lock of a server's network information, and
+    the work of the other cloud, would add to its time.
+    """
     found: dict[float, dict[str, Samples]] = {rtt: {each.name: {name: [] for name in FAR} for each in actors} for rtt in options.rtts_ms}
     say("warming up the compute site")
     for actor in actors:
@@ -145,14 +169,17 @@ def _at_edge(actors: Sequence[Actor], variants: Sequence[Variant], options: Traf
                 variant.set_rtt(rtt)
             for sample in _on_edge(actor):
                 found[rtt][actor.name][sample.operation].append(sample)
-    time.sleep(SETTLE_S)
     for variant in variants:
         variant.set_rtt(0)
     return found
 
 
 def _on_edge(actor: Actor) -> list[TracedOperation]:
-    return [actor.boot(EDGE), actor.attach(), actor.delete()]
+    samples = []
+    for act in (partial(actor.boot, EDGE), actor.attach, actor.delete):
+        samples.append(act())
+        time.sleep(SETTLE_S)
+    return samples
 
 
 def _over_rtts(found: Mapping[float, Samples], parts: Sequence[str]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
@@ -51,20 +51,21 @@ class Variant:
 
 
 @contextmanager
-def stage(root: Path, environment: Mapping[str, str]) -> Iterator[list[Variant]]:
-    """Start both clouds, without delay between the sites; yield them, and destroy them when the context ends.
+def stage(root: Path, environment: Mapping[str, str], names: Sequence[str] = VARIANTS) -> Iterator[list[Variant]]:
+    """Start the clouds, without delay between the sites; yield them, and destroy them when the context ends.
 
     All work is recorded, including periodic tasks, except requests whose trace headers ask not to be recorded.
 
     Args:
         root: the experiment's own directory.
         environment: the environment of the commands.
+        names: the clouds to start, from `VARIANTS`.
 
     Raises:
         AtollError: `bench.failed`: a cloud did not start.
     """
     with ExitStack() as stack:
-        yield [stack.enter_context(_variant(root / name, name, environment)) for name in VARIANTS]
+        yield [stack.enter_context(_variant(root / name, name, environment)) for name in names]
 
 
 @contextmanager

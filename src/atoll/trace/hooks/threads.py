@@ -2,11 +2,11 @@
 
 Replaced: `concurrent.futures.ThreadPoolExecutor.submit`, `futurist.ThreadPoolExecutor.submit`, and `threading.Thread.start`. Each thread of
 Python has context variables of its own, so work in another thread would be missing from its trace. Nova builds each server in an executor.
+The work of each thread is a task of the request, whose path the thread's spans have (`tasks`).
 """
 
 from __future__ import annotations
 
-import contextvars
 import sys
 import threading
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from concurrent import futures
 from functools import partial, wraps
 from typing import Any
 
-from atoll.trace import sampling
+from atoll.trace import sampling, tasks
 
 _WORKERS = ("concurrent.futures", "futurist", "atoll.trace")
 """Modules whose threads serve many requests, one after the other."""
@@ -34,7 +34,7 @@ def _submit(original: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(original)
     def submit(self: Any, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
         if sampling.in_request():
-            fn = partial(contextvars.copy_context().run, fn)
+            fn = partial(tasks.forked().run, fn)
         return original(self, fn, *args, **kwargs)
 
     return submit
@@ -44,7 +44,7 @@ def _start(original: Callable[..., None]) -> Callable[[threading.Thread], None]:
     @wraps(original)
     def start(self: threading.Thread) -> None:
         if sampling.in_request() and not _is_worker(self):
-            self.run = partial(contextvars.copy_context().run, self.run)  # type: ignore[method-assign]  # wraps it
+            self.run = partial(tasks.forked().run, self.run)  # type: ignore[method-assign]  # wraps it
         original(self)
 
     return start

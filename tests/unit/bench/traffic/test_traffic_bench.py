@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from types import SimpleNamespace
 
 import click
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 
 from atoll.bench import workload
 from atoll.bench.api import Answer
-from atoll.bench.traffic import experiment, figures, predictions
-from atoll.bench.traffic.operations import Actor, TracedOperation
+from atoll.bench.traffic import experiment, figures, periodic, predictions
+from atoll.bench.traffic.operations import SETTLE_S, Actor, TracedOperation
 from atoll.cli import bench_traffic
 from atoll.errors import AtollError
 
@@ -164,6 +165,7 @@ REPORT = {
     "operations": {"boot": {"stock": {"neutron_calls": 14, "cpu_s": 1.5}, "reduced": {"neutron_calls": 2, "cpu_s": 0.75}, "ratios": {}}},
     "far": {"boot": {"stock": {"round_trips": 40.0}, "reduced": {"round_trips": 15.5}, "ratios": {}}},
     "periodic": {"10": {"stock": {"placement_calls": 12}, "reduced": {"placement_calls": 2}, "ratios": {}}},
+    "crowded": {"10": {"reduced": {"placement_calls": 2, "sql_statements": 117}}},
     "whatif": [
         {"traffic": "stock", "operation": "boot", "rtt_ms": 100.0, "predicted_ms": 990.0, "measured_ms": 1000.0, "error_percent": -1.0}
     ],
@@ -180,4 +182,100 @@ def test_the_last_line_is_the_report_or_a_table_is_shown(monkeypatch, arguments)
     else:
         assert "14 -> 2" in done.stdout
         assert "update of a host with 10 guests" in done.stdout
+        assert re.search(r"boot on a host with 10 guests.* 117 ", done.stdout), "the only variant that was measured"
         assert "predicted 990 ms, measured 1000 ms (-1.0 %)" in done.stdout
+
+
+def test_the_update_of_the_compute_sites_host_is_found_with_each_manager(monkeypatch):
+    """The subclass that reduces traffic has another name than upstream's manager, and the span has the name of the class."""
+    spans = {
+        "old": ("periodic ComputeManager.update_available_resource", "edge", 1),
+        "control": ("periodic ComputeManager.update_available_resource", "control", 5),
+        "other": ("periodic BatchingManager.update_available_resources", "edge", 5),
+        "wanted": ("periodic BatchingManager.update_available_resource", "edge", 5),
+    }
+    summaries = [SimpleNamespace(trace=trace, start=start) for trace, (_name, _site, start) in spans.items()]
+    monkeypatch.setattr(periodic.traces, "summaries", lambda _state, _limit: summaries)
+    made = {
+        each: SimpleNamespace(roots=[SimpleNamespace(span=SimpleNamespace(name=name, site=site))])
+        for each, (name, site, _start) in spans.items()
+    }
+    monkeypatch.setattr(periodic.traces, "find", lambda _state, trace: (made[trace], []))
+    assert periodic._update(actor(Api()), 3) is made["wanted"]
+    assert periodic._update(actor(Api()), 5) is None
+
+
+def test_an_operation_at_the_compute_site_waits_for_the_consequences_of_the_one_before(monkeypatch):
+    done = []
+    monkeypatch.setattr(experiment, "time", SimpleNamespace(sleep=done.append))
+    acts = {name: lambda *_host, name=name: done.append(name) or name for name in ("boot", "attach", "delete")}
+    assert experiment._on_edge(SimpleNamespace(**acts)) == ["boot", "attach", "delete"]
+    assert done == ["boot", SETTLE_S, "attach", SETTLE_S, "delete", SETTLE_S]
+
+
+class Cloud:
+    """A double of a cloud whose servers become ACTIVE at the next look."""
+
+    project = "p"
+
+    def __init__(self, status="ACTIVE", refuse=False):
+        self.servers, self.status, self.refuse, self.changed = [], status, refuse, {}
+
+    def call(self, service, method, path, body=None, headers=None):
+        if method == "POST":
+            self.servers += [] if self.refuse else [body["server"]]
+            return Answer(403 if self.refuse else 202, {"forbidden": {"message": "Quota exceeded"}}, {})
+        assert path.startswith("/servers?limit=1000"), "without details"
+        _query, _, status = path.partition("status=")
+        return Answer(200, {"servers": [{}] * len(self.servers) if status in ("", self.status) else []}, {})
+
+    def expect(self, service, method, path, body):
+        self.changed[service, method, path] = body
+
+
+def filled(api, guests):
+    periodic.fill(actor(api), guests)
+
+
+def test_guests_are_added_until_there_are_enough():
+    api = Cloud()
+    filled(api, 3)
+    filled(api, 5)
+    assert sorted(each["name"] for each in api.servers) == [f"guest-{number}" for number in range(5)]
+    assert {each["host"] for each in api.servers} == {"edge"}
+
+
+def test_a_guest_that_fails_or_is_refused_is_an_error():
+    with pytest.raises(AtollError, match="3 of 3 guests went to ERROR"):
+        filled(Cloud("ERROR"), 3)
+    with pytest.raises(AtollError, match=r"guest 0: HTTP 403.*Quota exceeded"):
+        filled(Cloud(refuse=True), 1)
+
+
+def test_quotas_allow_more_servers_than_the_defaults():
+    api = Cloud()
+    workload.allow(api, 1000)
+    compute = api.changed["compute", "PUT", "/os-quota-sets/p"]["quota_set"]
+    assert min(compute["instances"], compute["cores"]) >= 1200
+    assert compute["ram"] > 1000 * 64
+    assert api.changed["network", "PUT", "/v2.0/quotas/p"] == {"quota": {"port": 3000}}
+
+
+def test_figures_of_one_variant_have_no_ratios():
+    figures = {"wall_s": 1.0}
+    assert experiment._compared({"reduced": figures}) == {"reduced": figures}
+    assert experiment._compared({"reduced": figures, "stock": figures})["ratios"] == {"wall_s": 1.0}
+
+
+@pytest.mark.parametrize(("chosen", "expected"), [("both", ("stock", "reduced")), ("reduced", ("reduced",))])
+def test_one_of_the_clouds_can_be_measured_alone(monkeypatch, chosen, expected):
+    options = []
+    monkeypatch.setattr(experiment, "run", lambda made, *_: options.append(made) or REPORT)
+    assert CliRunner().invoke(bench_traffic.traffic, ["--traffic", chosen, "--guests", "1,1000"], obj=None).exit_code == 0
+    assert (options[0].traffic, options[0].guests) == (expected, (1, 1000))
+
+
+def test_more_guests_than_a_list_shows_are_refused():
+    done = CliRunner().invoke(bench_traffic.traffic, ["--guests", "1,1001"], obj=None)
+    assert done.exit_code == 2
+    assert "expected at most 1000 guests, got 1001" in done.output
