@@ -22,6 +22,7 @@ from atoll.gateway.request.call import Unreachable
 
 if TYPE_CHECKING:
     from atoll.gateway.handoffs.files import HandoffFiles
+    from atoll.gateway.handoffs.memory import ServerMemory
     from atoll.gateway.handoffs.peer_client import PeerClient
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-utils is not installed")
@@ -160,7 +161,9 @@ def test_destination_that_takes_no_data_ends_the_transfer(tmp_path, said):
 
     residue = tmp_path / "residue"
     residue.write_bytes(bytes(10))
-    sender = copying.Copying(cast("HandoffFiles", None), cast("PeerClient", Liar()), tmp_path, tmp_path / "key.pem")
+    sender = copying.Copying(
+        cast("HandoffFiles", None), cast("PeerClient", Liar()), tmp_path, tmp_path / "key.pem", cast("ServerMemory", None)
+    )
     with pytest.raises(HandoffRefused):
         asyncio.run(asyncio.wait_for(sender._send_file(Departure(HANDOFF, SERVER, "p1", "nice"), residue, 0.05), 10))
 

@@ -53,6 +53,26 @@ PATCHES = (
         ),
     ),
     Patch(
+        "nova-kept-memory",
+        "nova",
+        PatchKind.SUBCLASS,
+        ("nova.virt.libvirt.driver.LibvirtDriver",),
+        "A server that moves to another site would lose its memory, because Nova's drivers can only shut a guest down and boot it.",
+        f"{_MODULE}kept_memory",
+        f"{_TESTS}test_kept_memory.py::test_stopped_guest_keeps_its_memory_and_resumes_it",
+        f"{_TESTS}test_kept_memory.py::test_upstream_shuts_a_guest_down_and_boots_it",
+        sources=fingerprints_in(
+            "nova/virt/libvirt/",
+            {
+                "driver.py:LibvirtDriver.power_off": "a8314cae",
+                "driver.py:LibvirtDriver.power_on": "0b31ede0",
+                "driver.py:LibvirtDriver._hard_reboot": "2de916de",
+                "driver.py:LibvirtDriver._clean_shutdown": "f534c65b",
+                "driver.py:LibvirtDriver._destroy": "4cb137ef",
+            },
+        ),
+    ),
+    Patch(
         "nova-arriving-servers",
         "nova",
         PatchKind.WRAPPER,
