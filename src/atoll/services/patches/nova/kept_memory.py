@@ -6,8 +6,9 @@ directory of a server's disk,
 
 - `power_off` detaches the guest's interfaces and has libvirt save its memory, which stops the guest. If that fails, or if the site can't
   resume memory, the guest is shut down as ever, and boots later.
-- `power_on` resumes the memory that was kept, as `spawn` resumes that of an overlay (`resumed_guests.py`). If QEMU refuses it, the guest
-  boots. In both cases the memory is deleted.
+- `power_on` resumes the memory that was kept, as `spawn` resumes that of an overlay (`resumed_guests.py`). The guest is defined as it was,
+  because Nova's own definition differs in a detail: `_register_undefined_instance_details` gives a new server the property `hw_input_bus`,
+  so from the first hard reboot on it has a USB keyboard. If QEMU refuses the memory, the guest boots. In both cases it is deleted.
 - Any other start of the guest deletes the memory first, because the disk is a later one from then on.
 
 A server that arrives with its memory (`arriving_servers.py`) resumes it. The gateway puts it beside the disk, before the disk. nova-compute
@@ -37,12 +38,14 @@ from atoll.errors import AtollError
 from atoll.files import flush
 from atoll.identifiers import HANDOFF_HINT, KEEP_MEMORY, KEPT_MEMORY, RESUMES, arrival_memory
 from atoll.services.nova.synthesis import hardware, save_image, saving
-from atoll.services.patches.nova.resumed_guests import MEMORY_FILE, CapturedMemory, ResumedGuests
+from atoll.services.patches.nova.resumed_guests import DEFINITION, MEMORY_FILE, CapturedMemory, ResumedGuests
 
 LOG = log.getLogger(__name__)
 
 RELEASED_S = 20.0
 """Seconds within which a guest must have released its interfaces; else it is shut down."""
+
+_KEPT_DEFINITION = "kept-definition"
 
 
 class KeptMemory(ResumedGuests):
@@ -87,8 +90,10 @@ class KeptMemory(ResumedGuests):
             domain = self._host.get_guest(instance)._domain
             if self._unable() or not domain.isActive():
                 return
+            definition = domain.XMLDesc(DEFINITION)
             found = saving.save(domain, part, RELEASED_S)
             machine.write_bytes(found.pack())
+            (_directory(instance) / _KEPT_DEFINITION).write_text(definition, encoding="utf-8")
             flush(part)
             part.replace(memory)
         except (AtollError, libvirt.libvirtError, exception.NovaException, OSError) as error:
@@ -119,7 +124,8 @@ class KeptMemory(ResumedGuests):
             return None
         try:
             save_image.room(memory)
-            return CapturedMemory(memory, hardware.parse(machine.read_bytes()))
+            definition = (_directory(instance) / _KEPT_DEFINITION).read_text(encoding="utf-8")
+            return CapturedMemory(memory, hardware.parse(machine.read_bytes()), definition)
         except Exception as error:
             LOG.warning("the kept memory of server %s can't be used, and it boots: %s", instance.uuid, error)
             return None
@@ -166,5 +172,5 @@ def _kept_files(instance: Any) -> tuple[Path, Path]:
 
 
 def _forget(instance: Any) -> None:
-    for file in _kept_files(instance):
+    for file in (*_kept_files(instance), _directory(instance) / _KEPT_DEFINITION):
         file.unlink(missing_ok=True)
