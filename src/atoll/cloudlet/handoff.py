@@ -126,7 +126,7 @@ def _launch(task: Mapping[str, Any], states: Path) -> str:
 
 
 def _residue(task: Mapping[str, Any], states: Path) -> dict[str, Any]:
-    """Make a residue and its state.
+    """Make a residue and, if the guest may run, its state: the state of a stopped server is hardly ever needed, and would take long.
 
     Args:
         task: `disk` is the server's disk in qcow2. `images` is the directory in which its backing file must be. `live` tells whether its
@@ -147,7 +147,7 @@ def _residue(task: Mapping[str, Any], states: Path) -> dict[str, Any]:
         with Workers(1) as workers:
             wanted = Task(states / task["base"], parts, target, int(task["level"]), cpu, machine)
             made = make_overlay(wanted, read_signing_key(Path(task["key"])), workers, _quiet)
-        state = _state(states, parts, "", cpu, machine)
+        state = _state(states, parts, "", cpu, machine) if task["live"] else made.result.digest.hex()
     finally:
         raw.unlink(missing_ok=True)
     changed = sum(made.pages[kind] for kind in ("content", "changed")) * PAGE

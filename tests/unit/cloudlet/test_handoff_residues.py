@@ -103,8 +103,8 @@ def test_memory_arrives_with_the_disk_and_only_its_changes_are_sent_again(sites,
     assert last["length"] < 20_000
     assert (sites.there / last["state"] / "memory").read_bytes() == guess
     assert json.loads((sites.there / last["state"] / "hardware").read_text())["cpu"] == "EPYC"
-    without = sites.residue(last["state"])
-    assert sites.apply(last["state"], most_memory=5 * MIB) == without["state"], "a server that was stopped has no memory"
+    without = sites.residue(first["state"])
+    assert sites.apply(first["state"], most_memory=5 * MIB) == without["state"], "a server that was stopped has no memory"
 
 
 @pytest.mark.parametrize("most", [0, 3 * MIB])
@@ -132,6 +132,18 @@ def test_hand_off_begins_with_the_launch_image_that_both_sites_have(sites, tmp_p
     assert made["changed"] == 0
     assert sites.apply(digest, most_memory=2 * MIB) == made["state"]
     assert handoff.run(task | {"digest": "0" * 64, "states": str(sites.here)}) == {"state": ""}
+
+
+def test_state_of_a_stopped_server_is_named_but_not_made(sites):
+    base = sites.begin(sites.here)
+    sites.begin(sites.there)
+    sites.write(MIB, b"last words")
+    made = sites.residue(base, live=False)
+    assert [path.name for path in sites.here.iterdir()] == [base]
+    assert sites.apply(base) == made["state"]
+    sites.write(2 * MIB, b"it returned, and wrote more")
+    later = sites.residue(base)
+    assert sites.apply(base) == later["state"], "both sites still have the base"
 
 
 def test_disk_without_a_common_image_is_sent_whole(sites):

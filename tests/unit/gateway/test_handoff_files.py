@@ -93,6 +93,8 @@ def test_newest_state_comes_first_and_the_others_go(tmp_path):
         os.utime(path, ns=(number, number))
     (files.states("h") / ".new").mkdir()
     assert files.held("h") == ["c", "b", "a"]
+    files.keep_only("h", "b", "c")
+    assert files.held("h") == ["c", "b"]
     files.keep_only("h", "b")
     assert files.held("h") == ["b"]
 

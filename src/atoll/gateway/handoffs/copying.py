@@ -71,7 +71,8 @@ class Copying:
         self._note(departure, length=made["length"], sent=0)
         await self._send_file(departure, self._files.residue(departure.id), patience_s)
         await self._patient(lambda: self._peers.apply(departure, base, made["state"]), patience_s)
-        self._files.keep_only(departure.id, made["state"])
+        if live:  # of a stopped server there is no new state here, and the last one is needed if the server returns
+            self._files.keep_only(departure.id, made["state"])
         return Sent(made["length"], made["state"])
 
     async def drop(self, departure: Departure) -> None:

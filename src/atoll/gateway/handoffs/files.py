@@ -101,10 +101,10 @@ class HandoffFiles:
             return now_s - max(path.stat().st_mtime for path in paths)
         return None
 
-    def keep_only(self, identifier: str, state: str) -> None:
-        """Delete all states of a hand-off but one."""
+    def keep_only(self, identifier: str, *states: str) -> None:
+        """Delete all states of a hand-off but the given ones."""
         for name in self.held(identifier):
-            if name != state:
+            if name not in states:
                 shutil.rmtree(self.states(identifier) / name, ignore_errors=True)
 
     def remove(self, identifier: str) -> None:

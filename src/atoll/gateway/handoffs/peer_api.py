@@ -103,6 +103,7 @@ class PeerApi:
         self._launches = parts.launches
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._preparing = asyncio.Lock()
+        self._keys: dict[str, tuple[str, str]] = {}  # the certificate of each source, and the name of its key
 
     def attach(self, application: web.Application) -> None:
         """Add the handlers to the application of the peer port."""
@@ -226,16 +227,23 @@ class PeerApi:
                 made = await self._applied(arrival, base)
                 if made != state:
                     raise HandoffRefused("the residue is one of another state")
-            self._files.keep_only(identifier, state)
+            self._files.keep_only(identifier, state, base)  # a source whose server returns has the base alone
         return {"state": state}
 
     async def _applied(self, arrival: Arrival, base: str) -> str:
-        certificate = self._files.directory(arrival.id) / "certificate.pem"
-        certificate.write_text(self._certificate_of(arrival.site), encoding="ascii")
-        key = (await work({"do": "key", "certificate": str(certificate)}))["key"]
+        key = await self._key_of(arrival)
         overlay, most = str(self._files.residue(arrival.id)), int(arrival.wish["disk_bytes"])
         task = {"do": "apply", "states": str(self._files.states(arrival.id)), "base": base, "overlay": overlay, "key": key, "most": most}
         return str((await work(task | {"most_memory": self._most_memory(arrival)}))["state"])
+
+    async def _key_of(self, arrival: Arrival) -> str:
+        """Return the name of the key of the source's certificate; it is kept, because a server may be stopped while this is called."""
+        text = self._certificate_of(arrival.site)
+        if self._keys.get(arrival.site, ("", ""))[0] != text:
+            certificate = self._files.directory(arrival.id) / "certificate.pem"
+            certificate.write_text(text, encoding="ascii")
+            self._keys[arrival.site] = text, str((await work({"do": "key", "certificate": str(certificate)}))["key"])
+        return self._keys[arrival.site][1]
 
     def _most_memory(self, arrival: Arrival) -> int:
         """Return the greatest size of the memory that may arrive, in bytes; 0 if this site does not resume it."""
