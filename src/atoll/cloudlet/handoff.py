@@ -222,8 +222,8 @@ def _apply(task: Mapping[str, Any], states: Path) -> dict[str, Any]:
     """Apply a residue to a state, and make the new state.
 
     Args:
-        task: `base`, the name of the state; `overlay`, the residue's file; `key`, the name of the key that must have signed it; `most`,
-            most bytes of the disk; `most_memory`, most bytes of the memory, or 0 if none is expected.
+        task: `base` is the name of the state. `overlay` is the residue's file. `key` is the name of the key that must have signed it.
+            `most` is the greatest size of the disk in bytes, and `most_memory` that of the memory; 0 if no memory is expected.
         states: the directory of the states.
 
     Returns:

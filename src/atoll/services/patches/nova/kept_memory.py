@@ -76,11 +76,11 @@ class KeptMemory(ResumedGuests):
 
     # At the source
 
-    def power_off(self, instance: Any, timeout: int = 0, retry_interval: int = 0) -> None:
+    def power_off(self, instance: Any, *arguments: Any, **keywords: Any) -> None:
         """Stop a guest, and keep its memory if the gateway has asked for that."""
         if (_directory(instance) / KEEP_MEMORY).exists():
             self._keep(instance)
-        super().power_off(instance, timeout, retry_interval)
+        super().power_off(instance, *arguments, **keywords)
 
     def _keep(self, instance: Any) -> None:
         """Save the memory of a guest, which stops it; if that fails, the guest goes on."""
