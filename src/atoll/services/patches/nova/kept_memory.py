@@ -45,7 +45,7 @@ LOG = log.getLogger(__name__)
 RELEASED_S = 20.0
 """Seconds within which a guest must have released its interfaces; else it is shut down."""
 
-_KEPT_DEFINITION = "kept-definition"
+_KEPT_DEFINITION, _PART = "kept-definition", ".part"
 
 
 class KeptMemory(ResumedGuests):
@@ -85,7 +85,7 @@ class KeptMemory(ResumedGuests):
     def _keep(self, instance: Any) -> None:
         """Save the memory of a guest, which stops it; if that fails, the guest goes on."""
         memory, machine = _kept_files(instance)
-        part = memory.with_suffix(".part")
+        part = memory.with_suffix(_PART)
         try:
             domain = self._host.get_guest(instance)._domain
             if self._unable() or not domain.isActive():
@@ -172,5 +172,6 @@ def _kept_files(instance: Any) -> tuple[Path, Path]:
 
 
 def _forget(instance: Any) -> None:
-    for file in (*_kept_files(instance), _directory(instance) / _KEPT_DEFINITION):
+    files = _kept_files(instance)
+    for file in (*files, files[0].with_suffix(_PART), _directory(instance) / _KEPT_DEFINITION):
         file.unlink(missing_ok=True)
