@@ -151,3 +151,26 @@ def arrival_file(server: str, handoff: str) -> str:
         handoff: the id of the hand-off.
     """
     return f"{server}.{handoff}"
+
+
+def arrival_memory(server: str, handoff: str) -> tuple[str, str]:
+    """Return the names, in `ARRIVALS`, of the memory of a server that arrives, and of the description of its machine.
+
+    Args:
+        server: the server's id.
+        handoff: the id of the hand-off.
+    """
+    disk = arrival_file(server, handoff)
+    return f"{disk}.memory", f"{disk}.hardware"
+
+
+KEEP_MEMORY = "keep-memory"
+"""Name of an empty file in the directory of a server: while it is there, nova-compute keeps the server's memory when the server stops."""
+
+KEPT_MEMORY = ("kept-memory", "kept-hardware")
+"""Names of the files, in the directory of a stopped server, with the memory that was kept, and with the description of the machine. The
+second file is complete before the first one appears."""
+
+RESUMES = "resumes"
+"""Name of a file, beside the cache of launch images, with a digest of all that memory depends on at a site: CPU, hypervisor and versions.
+Memory that one site has saved is resumed at sites with the same digest alone. The file is missing at a site that resumes no memory."""

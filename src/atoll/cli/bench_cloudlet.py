@@ -29,6 +29,7 @@ KEYS = {
     "guest_used_mib": "data on this disk, MiB",
     "memory_mib": "memory of the guest, MiB",
     "occupied_mib": "memory that the guest uses, MiB",
+    "resumed": "servers from overlays and after hand-offs resume their memory",
     "accelerator": "hypervisor: KVM, or TCG, which emulates the processor",
     "changed_mib": "pages of memory and disk that differ from the base, MiB",
     "overlay_mib": "overlay, MiB",

@@ -22,9 +22,10 @@ from atoll.cli.verb import complete_site, json_option, verb
 def command(cloud: str | None, server: str, site: str, *, as_json: bool) -> None:
     """Hand off SERVER, a name or an id, to SITE.
 
-    The server's disk is copied while the server runs. Then the server is stopped, the last changes are copied, and it boots at SITE, with
-    its id, name, flavor, key pair, security groups, metadata and MAC addresses. Its memory is not copied. Its address at SITE is printed.
-    If the command is interrupted, the hand-off goes on; the same command shows it again, or continues it.
+    The server's disk is copied while the server runs. Then the server is stopped, the last changes are copied, and it starts at SITE, with
+    its id, name, flavor, key pair, security groups, metadata and MAC addresses. It goes on with its memory if both sites have QEMU 9.0 and
+    libvirt 11.2 or newer and the same CPU; otherwise it boots. Its address at SITE is printed. If the command is interrupted, the hand-off
+    goes on; the same command shows it again, or continues it.
     """
     from atoll.cloudlet.handoff_request import HandoffClient
 

@@ -38,11 +38,24 @@ def read_captured(directory: Path) -> Captured:
     Raises:
         AtollError: `cloudlet.invalid`: the directory is not one that `atoll cloudlet capture` wrote.
     """
+    return Captured({name: directory / name for name in PARTS}, *read_hardware(directory / HARDWARE, str(directory)))
+
+
+def read_hardware(file: Path, where: str) -> tuple[str, str]:
+    """Return the CPU model and the machine type that the file with the part `hardware` describes.
+
+    Args:
+        file: the file.
+        where: the name of the captured guest, for the error.
+
+    Raises:
+        AtollError: `cloudlet.invalid`: the file does not describe a machine.
+    """
     try:
-        found = json.loads(read_regular(directory / HARDWARE, HARDWARE_BYTES))
+        found = json.loads(read_regular(file, HARDWARE_BYTES))
         cpu, machine = found["cpu"], found["machine"]
     except (OSError, ValueError, KeyError, TypeError, RecursionError, AtollError):
         cpu = machine = None
     if not isinstance(cpu, str) or not isinstance(machine, str) or not cpu:
-        raise invalid(str(directory), "this is not a captured guest", "expected a directory that `atoll cloudlet capture` wrote")
-    return Captured({name: directory / name for name in PARTS}, cpu, machine)
+        raise invalid(where, "this is not a captured guest", "expected a directory that `atoll cloudlet capture` wrote")
+    return cpu, machine

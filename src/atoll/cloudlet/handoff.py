@@ -15,19 +15,23 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from atoll.cloudlet import image
 from atoll.cloudlet.apply import apply, check_base
 from atoll.cloudlet.base import make_base
-from atoll.cloudlet.cache import occupied
+from atoll.cloudlet.cache import LaunchCache, occupied
+from atoll.cloudlet.captured import read_hardware
+from atoll.cloudlet.description import MEMORY, ImageDescription
 from atoll.cloudlet.encode import Task, make_overlay
 from atoll.cloudlet.failures import invalid, unusable
 from atoll.cloudlet.header import read_signed
 from atoll.cloudlet.keys import parse_name, read_signing_key, read_trusted_key
 from atoll.cloudlet.pages import PAGE
+from atoll.cloudlet.resume import HARDWARE, HARDWARE_BYTES
 from atoll.cloudlet.source import FileSource, opened
 from atoll.cloudlet.synthesis import DISK, answered, read_task, require_space
 from atoll.cloudlet.workers import Workers
@@ -43,6 +47,9 @@ def run(task: Mapping[str, Any]) -> dict[str, Any]:
             - `empty`: make the state of a disk of zeros, which needs no transfer, below `states`.
             - `backing`: return the `file` below the disk `disk`, which must be in `images`; empty if there is none.
             - `begin`: make the state that the raw file `disk` has, below `states`; with `digest`, only if that is its digest.
+            - `launches`: return the digests `launches` of those launch images in the cache `cache` that have one of the names `names`.
+            - `launch`: make the state of the launch image with the digest `digest`, below `states`; `names` limits the images to those
+              with these names in the cache.
             - `residue`: make the overlay `target` from the state `base` to the disk `disk`, and the new state (`_residue`).
             - `apply`: make a new state from the state `base` and the overlay `overlay` (`_apply`).
             - `key`: return the name of the key of the certificate in the file `certificate`.
@@ -56,32 +63,39 @@ def run(task: Mapping[str, Any]) -> dict[str, Any]:
     kind = task["do"]
     if kind == "key":
         return {"key": read_trusted_key(Path(task["certificate"])).name}
+    if kind == "launches":
+        return {"launches": sorted(found.digest.hex() for found, _path in _launches(task))}
     states = Path(task["states"])
     states.mkdir(mode=0o700, parents=True, exist_ok=True)
     if kind == "backing":
         return {"file": str(_backing(Path(task["disk"]), Path(task["images"]), ["-U"]) or "")}
-    if kind == "empty":
-        return {"state": _empty(states)}
-    if kind == "begin":
-        return {"state": _state(states, Path(task["disk"]), str(task.get("digest", "")))}
-    return _residue(task, states) if kind == "residue" else _apply(task, states)
+    return {"residue": _residue, "apply": _apply}[kind](task, states) if kind in {"residue", "apply"} else {"state": _begin(task, states)}
+
+
+def _begin(task: Mapping[str, Any], states: Path) -> str:
+    """Make the first state of a hand-off, and return its name; an empty text if it can't be made."""
+    if task["do"] == "empty":
+        return _empty(states)
+    if task["do"] == "launch":
+        return _launch(task, states)
+    return _state(states, {DISK: Path(task["disk"])}, str(task.get("digest", "")))
 
 
 def _empty(states: Path) -> str:
     zeros = states / ".zeros"
     zeros.write_bytes(bytes(PAGE))
     try:
-        return _state(states, zeros)
+        return _state(states, {DISK: zeros})
     finally:
         zeros.unlink()
 
 
-def _state(states: Path, disk: Path, wanted: str = "") -> str:
-    """Make a state from a raw file, unless it exists, and return its name; an empty text if it is not the wanted one."""
+def _state(states: Path, parts: Mapping[str, Path], wanted: str = "", cpu: str = "", machine: str = "") -> str:
+    """Make a state from raw files, unless it exists, and return its name; an empty text if it is not the wanted one."""
     new = states / ".new"
     shutil.rmtree(new, ignore_errors=True)
-    require_space(states, disk.stat().st_blocks * 512)
-    digest = make_base({DISK: disk}, new, "", "", _quiet).digest.hex()
+    require_space(states, sum(part.stat().st_blocks * 512 for part in parts.values()))
+    digest = make_base(parts, new, cpu, machine, _quiet).digest.hex()
     if (wanted and digest != wanted) or (states / digest).is_dir():
         shutil.rmtree(new)
         return digest if digest == wanted or not wanted else ""
@@ -89,13 +103,36 @@ def _state(states: Path, disk: Path, wanted: str = "") -> str:
     return digest
 
 
+def _launches(task: Mapping[str, Any]) -> Iterator[tuple[ImageDescription, Path]]:
+    """Yield the descriptions and the directories of launch images in a site's cache; each is not deleted before the next is asked for.
+
+    Args:
+        task: `cache` is the directory of the cache; `names` are the names of images there, without which all are meant.
+    """
+    cache = LaunchCache(Path(task["cache"]), 0, by_content=False)
+    for name in map(bytes.fromhex, task["names"]) if "names" in task else cache.digests():
+        with suppress(AtollError), cache.held(name) as path:
+            if path is not None:
+                yield image.describe(path), path
+
+
+def _launch(task: Mapping[str, Any], states: Path) -> str:
+    """Make the state that a launch image has, with its memory, and return its name; an empty text if there is no such image."""
+    for found, path in _launches(task):
+        if found.digest.hex() == task["digest"] and found.part(DISK) is not None:
+            parts = {part.name: path / part.name for part in found.parts}
+            return _state(states, parts, str(task["digest"]), found.cpu, found.machine)
+    return ""
+
+
 def _residue(task: Mapping[str, Any], states: Path) -> dict[str, Any]:
-    """Make a residue and its state.
+    """Make a residue and, if the guest may run, its state: the state of a stopped server is hardly ever needed, and would take long.
 
     Args:
         task: `disk` is the server's disk in qcow2. `images` is the directory in which its backing file must be. `live` tells whether its
             guest may run. `base` is the name of the state that the destination has. `target` is the file to make. `key` is the file of
-            the private key. `level` is the level of compression.
+            the private key. `level` is the level of compression. `memory` and `hardware`, if they are given, are the files of the
+            guest's memory and of the description of its machine.
         states: the directory of the states.
 
     Returns:
@@ -106,14 +143,23 @@ def _residue(task: Mapping[str, Any], states: Path) -> dict[str, Any]:
     disk = Path(task["disk"])
     try:
         flatten(disk, raw, Path(task["images"]), live=bool(task["live"]))
+        parts, cpu, machine = _parts(task, raw)
         with Workers(1) as workers:
-            wanted = Task(states / task["base"], {DISK: raw}, target, int(task["level"]))
+            wanted = Task(states / task["base"], parts, target, int(task["level"]), cpu, machine)
             made = make_overlay(wanted, read_signing_key(Path(task["key"])), workers, _quiet)
-        state = _state(states, raw)
+        state = _state(states, parts, "", cpu, machine) if task["live"] else made.result.digest.hex()
     finally:
         raw.unlink(missing_ok=True)
     changed = sum(made.pages[kind] for kind in ("content", "changed")) * PAGE
     return {"state": state, "length": made.length, "changed": changed}
+
+
+def _parts(task: Mapping[str, Any], raw: Path) -> tuple[dict[str, Path], str, str]:
+    """Return the files of a server's state, and the CPU model and the machine type of its memory; both are empty without memory."""
+    if not task.get("memory"):
+        return {DISK: raw}, "", ""
+    machine = Path(task["hardware"])
+    return {DISK: raw, HARDWARE: machine, MEMORY: Path(task["memory"])}, *read_hardware(machine, "the server's machine")
 
 
 def flatten(disk: Path, raw: Path, images: Path, *, live: bool) -> None:
@@ -176,8 +222,8 @@ def _apply(task: Mapping[str, Any], states: Path) -> dict[str, Any]:
     """Apply a residue to a state, and make the new state.
 
     Args:
-        task: `base`, the name of the state; `overlay`, the residue's file; `key`, the name of the key that must have signed it; `most`,
-            most bytes of the disk.
+        task: `base` is the name of the state. `overlay` is the residue's file. `key` is the name of the key that must have signed it.
+            `most` is the greatest size of the disk in bytes, and `most_memory` that of the memory; 0 if no memory is expected.
         states: the directory of the states.
 
     Returns:
@@ -188,8 +234,7 @@ def _apply(task: Mapping[str, Any], states: Path) -> dict[str, Any]:
         assert isinstance(source, FileSource)
         source.name = "the residue"
         header, _ = read_signed(source.read, [parse_name(task["key"])], source.name)
-        if [part.name for part in header.result.parts] != [DISK] or header.result.size > most:
-            raise invalid(source.name, f"expected the disk of a server, of at most {most >> 20} MiB")
+        _check_parts(header.result, most, int(task.get("most_memory", 0)), source.name)
         if header.segments > -(-header.result.size // PAGE):
             raise invalid(source.name, "it has more segments than its result has pages")
         check_base(header, image.describe(base), base, source.name)
@@ -200,6 +245,17 @@ def _apply(task: Mapping[str, Any], states: Path) -> dict[str, Any]:
             apply(source, header, base, new, lambda _step, _done, _total: require_space(states, 0))
             new.rename(states / state)
     return {"state": state}
+
+
+def _check_parts(result: ImageDescription, most: int, most_memory: int, where: str) -> None:
+    """Refuse a state with other parts than a disk and, if it is expected, memory; or with larger ones than were announced.
+
+    Raises:
+        AtollError: `cloudlet.invalid`.
+    """
+    limits = {DISK: most} | ({HARDWARE: HARDWARE_BYTES, MEMORY: most_memory} if most_memory and len(result.parts) > 1 else {})
+    if [part.name for part in result.parts] != sorted(limits) or any(part.size > limits[part.name] for part in result.parts):
+        raise invalid(where, f"expected the disk of a server, of at most {most >> 20} MiB, and {most_memory >> 20} MiB of memory")
 
 
 def _quiet(_step: str, _done: int, _total: int) -> None:

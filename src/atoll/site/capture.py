@@ -8,7 +8,6 @@ is read while the guest is stopped, so that disk and memory are of the same mome
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -26,9 +25,8 @@ from atoll.errors import AtollError
 from atoll.files import make_directory
 from atoll.services import Settings
 from atoll.services.nova import libvirtd
-from atoll.services.nova.synthesis import hardware, save_image
 from atoll.services.nova.synthesis.hardware import Hardware
-from atoll.services.nova.synthesis.overlays import OverlayRefusal
+from atoll.services.nova.synthesis.saving import failed, save
 
 try:
     import libvirt
@@ -38,14 +36,9 @@ except ImportError:  # a machine without real guests
 MEMORY = "memory"
 """Name of the file with the memory and the states of devices."""
 
-DETACHED_S = 120.0
-"""Seconds within which a guest must have released its interfaces."""
-
 LEAST = (11_002_000, 9_000_000)
 """First versions of libvirt and of QEMU that save each page of memory at a fixed place, as libvirt's numbers."""
 
-_LOOK_S = 0.2
-_FORMAT = {"image_format": "sparse"}
 _NOVA = "{http://openstack.org/xmlns/libvirt/nova/1.1}"
 
 
@@ -88,7 +81,7 @@ def capture(settings: Settings, server: str, target: Path, report: Callable[[str
     try:
         make_directory(target)
         report("saving", 0, 2)
-        found = _save(domain, saved)
+        found = save(domain, saved)
         _move(saved, target / MEMORY)
         (target / HARDWARE).write_bytes(found.pack())
         report("saving", 1, 2)
@@ -103,17 +96,13 @@ def capture(settings: Settings, server: str, target: Path, report: Callable[[str
     return Capture(identifier, target, found)
 
 
-def _failed(message: str, hint: str) -> AtollError:
-    return AtollError("cloudlet.capture", message, hint)
-
-
 def _connect(settings: Settings) -> Any:
     if libvirt is None:
-        raise _failed("Python's libvirt is missing: expected a site with real guests", "`scripts/guests`")
+        raise failed("Python's libvirt is missing: expected a site with real guests", "`scripts/guests`")
     try:
         return libvirt.open(libvirtd.uri(settings))
     except libvirt.libvirtError:
-        raise _failed(f"libvirt of {settings.site} does not answer: expected a running site with real guests", "`atoll status`") from None
+        raise failed(f"libvirt of {settings.site} does not answer: expected a running site with real guests", "`atoll status`") from None
 
 
 def _check_versions(connection: Any) -> None:
@@ -123,7 +112,7 @@ def _check_versions(connection: Any) -> None:
         message = (
             f"QEMU {qemu} and libvirt {library} can't save memory at fixed places: expected QEMU 9.0 and libvirt 11.2, as in Debian 13"
         )
-        raise _failed(message, "capture the disk alone: see docs/how-to/make-an-overlay.md")
+        raise failed(message, "capture the disk alone: see docs/how-to/make-an-overlay.md")
 
 
 def _find(connection: Any, server: str) -> Any:
@@ -141,7 +130,7 @@ def _find(connection: Any, server: str) -> Any:
         number = len(found) or "no"
         raise AtollError("server.unknown", f"{number} servers of this site are called {server}: expected one", "give the server's id")
     if not found[0].isActive():
-        raise _failed(f"{server} does not run: expected a running server", f"`openstack server start {server}`")
+        raise failed(f"{server} does not run: expected a running server", f"`openstack server start {server}`")
     return found[0]
 
 
@@ -154,61 +143,12 @@ def _identifier(server: str) -> str:
 
 def _check_stopped(domain: Any) -> None:
     if domain.isActive():
-        raise _failed("the server was started again while its disk was read", "run the same command again")
+        raise failed("the server was started again while its disk was read", "run the same command again")
 
 
 def _name(domain: Any) -> str | None:
     found = etree.fromstring(domain.XMLDesc(0)).findtext(f"metadata/{_NOVA}instance/{_NOVA}name")
     return None if found is None else str(found)
-
-
-def _save(domain: Any, file: Path) -> Hardware:
-    """Detach the interfaces of a guest, save its memory, and erase the definition, which names the server and its owner, from the file."""
-    detached = hardware.interfaces(domain.XMLDesc(0))
-    try:
-        _detach(domain)
-        found = hardware.describe(domain.XMLDesc(0))
-        domain.saveParams({"file": str(file), **_FORMAT}, libvirt.VIR_DOMAIN_SAVE_PAUSED)
-        save_image.define(file, "")
-    except (libvirt.libvirtError, OverlayRefusal, AtollError) as error:
-        with suppress(libvirt.libvirtError):
-            _attach(domain, detached)
-        if isinstance(error, AtollError):
-            raise
-        reason = " ".join(str(error).split())[:200]
-        raise _failed(f"the guest's memory can't be saved: {reason}", "see the log of libvirt: `atoll logs`") from error
-    return found
-
-
-def _detach(domain: Any) -> None:
-    """Detach all interfaces of a running guest, which has to release them.
-
-    Raises:
-        AtollError: `cloudlet.capture`: it does not release them in time.
-        libvirtError: libvirt has failed.
-    """
-    for interface in etree.fromstring(domain.XMLDesc(0)).findall("devices/interface"):
-        domain.detachDeviceFlags(etree.tostring(interface, encoding="unicode", with_tail=False), libvirt.VIR_DOMAIN_AFFECT_LIVE)
-    end = time.monotonic() + DETACHED_S
-    while hardware.interfaces(domain.XMLDesc(0)):
-        if time.monotonic() > end:
-            hint = "wait until the guest has booted; its kernel must support hot plugging of PCI devices"
-            raise _failed("the guest does not release its network interfaces", hint)
-        time.sleep(_LOOK_S)
-
-
-def _attach(domain: Any, interfaces: list[str]) -> None:
-    """Attach those of the given interfaces again that a guest that still runs lacks."""
-    if domain.isActive():
-        present = {_mac(each) for each in hardware.interfaces(domain.XMLDesc(0))}
-        for each in interfaces:
-            if _mac(each) not in present:
-                domain.attachDeviceFlags(each, libvirt.VIR_DOMAIN_AFFECT_LIVE)
-
-
-def _mac(interface: str) -> str:
-    mac = etree.fromstring(interface).find("mac")
-    return "" if mac is None else str(mac.get("address", ""))
 
 
 def _move(source: Path, target: Path) -> None:

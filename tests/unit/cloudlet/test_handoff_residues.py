@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from atoll.cloudlet import handoff
+from atoll.cloudlet.base import make_base
 from atoll.cloudlet.keys import SigningKey
 from atoll.errors import AtollError
 
@@ -80,6 +81,69 @@ def test_disk_arrives_bit_by_bit_and_each_residue_holds_the_changes_alone(sites)
     third = sites.residue(second["state"])
     assert (third["state"], third["changed"]) == (second["state"], 0)
     assert sites.apply(second["state"]) == second["state"]
+
+
+def memory_files(directory: Path, content: bytes) -> dict[str, object]:
+    """Return the fields of a task with the memory of a guest."""
+    memory, machine = directory / "memory", directory / "hardware"
+    memory.write_bytes(content)
+    machine.write_text(json.dumps({"cpu": "EPYC", "machine": "pc-i440fx-10.0"}))
+    return {"memory": str(memory), "hardware": str(machine)}
+
+
+def test_memory_arrives_with_the_disk_and_only_its_changes_are_sent_again(sites, tmp_path):
+    base = sites.begin(sites.here)
+    sites.begin(sites.there)
+    guess = bytearray(os.urandom(4 * MIB))
+    first = sites.residue(base, **memory_files(tmp_path, guess))
+    assert sites.apply(base, most_memory=5 * MIB) == first["state"]
+    guess[MIB : MIB + 8192] = os.urandom(8192)
+    last = sites.residue(first["state"], live=False, **memory_files(tmp_path, guess))
+    assert sites.apply(first["state"], most_memory=5 * MIB) == last["state"]
+    assert last["length"] < 20_000
+    assert (sites.there / last["state"] / "memory").read_bytes() == guess
+    assert json.loads((sites.there / last["state"] / "hardware").read_text())["cpu"] == "EPYC"
+    without = sites.residue(first["state"])
+    assert sites.apply(first["state"], most_memory=5 * MIB) == without["state"], "a server that was stopped has no memory"
+
+
+@pytest.mark.parametrize("most", [0, 3 * MIB])
+def test_memory_that_is_not_expected_or_too_large_is_refused(sites, tmp_path, most):
+    base = sites.begin(sites.here)
+    sites.begin(sites.there)
+    sites.residue(base, **memory_files(tmp_path, os.urandom(4 * MIB)))
+    with pytest.raises(AtollError, match="expected the disk of a server, of at most 8 MiB, and"):
+        sites.apply(base, most_memory=most)
+    assert [path.name for path in sites.there.iterdir()] == [base]
+
+
+def test_hand_off_begins_with_the_launch_image_that_both_sites_have(sites, tmp_path):
+    parts = {name: Path(str(path)) for name, path in memory_files(tmp_path, os.urandom(MIB)).items()}
+    cache, name, other = tmp_path / "cache", "a" * 64, "b" * 64
+    cache.mkdir()
+    digest = make_base({"disk": sites.image, **parts}, cache / name, "EPYC", "pc-i440fx-10.0", lambda *_: None).digest.hex()
+    ask = {"do": "launches", "cache": str(cache)}
+    assert [handoff.run(ask | {"names": names})["launches"] for names in ([name], [other], [])] == [[digest], [], []]
+    task = {"do": "launch", "cache": str(cache), "digest": digest}
+    assert handoff.run(task | {"states": str(sites.there), "names": [other]}) == {"state": ""}, "the user may not have it there"
+    assert handoff.run(task | {"states": str(sites.there), "names": [name]}) == {"state": digest}
+    assert handoff.run(task | {"states": str(sites.here)}) == {"state": digest}, "the source has the server from it"
+    made = sites.residue(digest, **memory_files(tmp_path, (cache / name / "memory").read_bytes()))
+    assert made["changed"] == 0
+    assert sites.apply(digest, most_memory=2 * MIB) == made["state"]
+    assert handoff.run(task | {"digest": "0" * 64, "states": str(sites.here)}) == {"state": ""}
+
+
+def test_state_of_a_stopped_server_is_named_but_not_made(sites):
+    base = sites.begin(sites.here)
+    sites.begin(sites.there)
+    sites.write(MIB, b"last words")
+    made = sites.residue(base, live=False)
+    assert [path.name for path in sites.here.iterdir()] == [base]
+    assert sites.apply(base) == made["state"]
+    sites.write(2 * MIB, b"it returned, and wrote more")
+    later = sites.residue(base)
+    assert sites.apply(base) == later["state"], "both sites still have the base"
 
 
 def test_disk_without_a_common_image_is_sent_whole(sites):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from gateway_cloud import Cloud
 
+from atoll.cloudlet.base import make_base
 from atoll.gateway.handoffs import copying, peer_api
 from atoll.gateway.handoffs.failures import HandoffRefused
 from atoll.gateway.handoffs.journal import Arrival, Arriving, Departure
@@ -22,6 +23,7 @@ from atoll.gateway.request.call import Unreachable
 
 if TYPE_CHECKING:
     from atoll.gateway.handoffs.files import HandoffFiles
+    from atoll.gateway.handoffs.memory import ServerMemory
     from atoll.gateway.handoffs.peer_client import PeerClient
 
 pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-utils is not installed")
@@ -96,6 +98,44 @@ def test_disk_arrives_although_pieces_and_answers_are_lost(tmp_path, monkeypatch
     run(tmp_path, test)
 
 
+def test_server_that_was_stopped_and_returned_is_copied_from_the_state_before(tmp_path):
+    async def test(cloud: Cloud, disk: Disk, departure: Departure) -> None:
+        send = cloud["paris"].handoffs._copying.send
+        await send(departure, live=True)
+        disk.write(4 * MIB, os.urandom(200_000))
+        await send(departure, live=False)
+        disk.write(5 * MIB, os.urandom(100_000))
+        again = await send(departure, live=True)
+        assert again.length < 350_000, "the whole disk is not sent again"
+        assert arrived(cloud, again.disk) == disk.content
+
+    run(tmp_path, test)
+
+
+def test_launch_image_that_both_sites_have_is_not_sent(tmp_path):
+    """The server's disk is that of an overlay, whose name in Nova's cache does not follow from the image's id."""
+
+    async def test(cloud: Cloud, disk: Disk, departure: Departure) -> None:
+        name, other = "a" * 64, "b" * 64
+        for site in ("paris", "nice"):
+            cache = cloud[site].options.launch_images
+            cache.mkdir(parents=True, exist_ok=True)
+            make_base({"disk": disk.image}, cache / name, "", "", lambda *_: None)
+        files = cloud["nice"].handoffs._peer_api._files
+        files.note_launches(HANDOFF, [other])
+        disk.write(0, b"changed")
+        whole = await cloud["paris"].handoffs._copying.send(departure, live=True)
+        assert whole.length > 3 * MIB, "a user who may not have the launch image at nice is sent the whole disk"
+        for site in ("paris", "nice"):
+            cloud[site].handoffs._copying._files.remove(HANDOFF)
+        files.note_launches(HANDOFF, [other, name])
+        sent = await cloud["paris"].handoffs._copying.send(departure, live=True)
+        assert arrived(cloud, sent.disk) == disk.content
+        assert sent.length < 10_000
+
+    run(tmp_path, test)
+
+
 def test_image_that_both_sites_have_is_not_sent(tmp_path):
     async def test(cloud: Cloud, disk: Disk, departure: Departure) -> None:
         images = cloud["nice"].options.data.parent / "instances" / "_base"
@@ -160,7 +200,9 @@ def test_destination_that_takes_no_data_ends_the_transfer(tmp_path, said):
 
     residue = tmp_path / "residue"
     residue.write_bytes(bytes(10))
-    sender = copying.Copying(cast("HandoffFiles", None), cast("PeerClient", Liar()), tmp_path, tmp_path / "key.pem")
+    sender = copying.Copying(
+        cast("HandoffFiles", None), cast("PeerClient", Liar()), tmp_path, tmp_path / "key.pem", cast("ServerMemory", None)
+    )
     with pytest.raises(HandoffRefused):
         asyncio.run(asyncio.wait_for(sender._send_file(Departure(HANDOFF, SERVER, "p1", "nice"), residue, 0.05), 10))
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from atoll.gateway.handoffs.files import HandoffFiles, append
 from atoll.gateway.handoffs.journal import KEPT_S, Arrival, Arriving, Departure, Journal, Leaving
 from atoll.gateway.resolve.locate import REMEMBERED_S
-from atoll.identifiers import ARRIVALS, arrival_file
+from atoll.identifiers import ARRIVALS, arrival_file, arrival_memory
 
 ARRIVAL = Arrival("h", "s", "p", "paris", {"name": "web"})
 
@@ -43,6 +43,33 @@ def test_disk_is_offered_once_and_withdrawn_unless_it_was_taken(tmp_path):
     assert files.held("h") == []
 
 
+def test_memory_is_offered_and_withdrawn_with_its_disk(tmp_path):
+    files = HandoffFiles(tmp_path, tmp_path / "_base")
+    state = files.states("h") / ("d" * 64)
+    state.mkdir(parents=True)
+    for name in ("disk", "memory", "hardware"):
+        (state / name).write_text(name)
+    memory, machine = (tmp_path / ARRIVALS / name for name in arrival_memory("s", "h"))
+    files.offer(ARRIVAL, "d" * 64)
+    assert (memory.read_text(), machine.read_text()) == ("memory", "hardware")
+    files.offer(ARRIVAL, "d" * 64)
+    assert memory.exists()
+    files.withdraw(ARRIVAL)
+    assert list((tmp_path / ARRIVALS).iterdir()) == []
+    memory.write_text("left by a nova-compute that was killed")
+    files.drop(ARRIVAL)
+    assert not memory.exists()
+
+
+def test_launch_images_of_a_user_are_kept_with_the_hand_off(tmp_path):
+    files = HandoffFiles(tmp_path, tmp_path / "_base")
+    assert files.launches("h") == []
+    files.note_launches("h", ["a" * 64])
+    assert files.launches("h") == ["a" * 64]
+    files.remove("h")
+    assert files.launches("h") == []
+
+
 def test_no_name_of_a_state_leads_to_the_disk_of_another_server(tmp_path):
     files = HandoffFiles(tmp_path / "cloudlet", tmp_path / "_base")
     files.states("h").mkdir(parents=True)
@@ -66,6 +93,8 @@ def test_newest_state_comes_first_and_the_others_go(tmp_path):
         os.utime(path, ns=(number, number))
     (files.states("h") / ".new").mkdir()
     assert files.held("h") == ["c", "b", "a"]
+    files.keep_only("h", "b", "c")
+    assert files.held("h") == ["c", "b"]
     files.keep_only("h", "b")
     assert files.held("h") == ["b"]
 

@@ -11,7 +11,7 @@ from machine_xml import FEATURES, definition
 
 from atoll.cloudlet.captured import read_captured
 from atoll.errors import AtollError
-from atoll.services.nova.synthesis import hardware, save_image
+from atoll.services.nova.synthesis import hardware, save_image, saving
 from atoll.site import capture as module
 from atoll.site.capture import capture
 
@@ -119,7 +119,8 @@ class Site:
 def site(tmp_path, monkeypatch) -> Site:
     constants = SimpleNamespace(VIR_DOMAIN_AFFECT_LIVE=1, VIR_DOMAIN_SAVE_PAUSED=4, libvirtError=LibvirtError)
     monkeypatch.setattr(module, "libvirt", constants)
-    monkeypatch.setattr(module, "DETACHED_S", 0.0)
+    monkeypatch.setattr(saving, "libvirt", constants)
+    monkeypatch.setattr(saving, "DETACHED_S", 0.0)
     return Site(tmp_path)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from atoll.bench.cloudlet import files, parts, report
+from atoll.bench.cloudlet.captured_material import CapturedMaker, resumes
 from atoll.bench.cloudlet.files import Overlay, OverlayOptions
 from atoll.bench.cloudlet.guest import CLOUD_CONFIG, SCRIPT, CloudletGuest
 from atoll.bench.cloudlet.material import OverlayMaker, convert
@@ -200,7 +201,9 @@ class Measurements:
         with nomad_cloud(root, self._work.environment) as cloud:
             sites = NomadSites(cloud, guest.memory_mib, guest.disk_gib)
             try:
-                self._repeat(guest.name, sites, self._actions(guest, sites, directory))
+                resumed = guest.name == OWN_GUEST and resumes(sites)
+                self._facts[guest.name]["resumed"] = resumed
+                self._repeat(guest.name, sites, self._actions(guest, sites, directory, resumed=resumed))
             finally:
                 sites.close()
             settings = cloud.settings(parts.EDGE)
@@ -211,16 +214,26 @@ class Measurements:
             }
         return {}
 
-    def _actions(self, guest: CloudletGuest, sites: NomadSites, directory: Path) -> dict[str, Callable[[], StartSample | MoveSample]]:
-        """Return the function that measures each part once."""
-        maker = self._maker(guest, directory)
-        starts = Starts(sites, maker, guest.script)
+    def _actions(
+        self, guest: CloudletGuest, sites: NomadSites, directory: Path, *, resumed: bool
+    ) -> dict[str, Callable[[], StartSample | MoveSample]]:
+        """Return the function that measures each part once.
+
+        Sites send each other only launch images without memory, and a whole image has none. So these two parts are of guests that boot.
+        """
+        plain = self._maker(guest, directory)
+        booting = Starts(sites, plain, guest.script)
+        maker, starts = plain, booting
+        if resumed:
+            captured = self._directory(f"{guest.name}-captured")
+            maker = CapturedMaker(guest, captured, self._command(captured), sites)
+            starts = Starts(sites, maker, guest.script)
         moves = Moves(sites, maker, starts, guest.script)
         return {
             parts.SYNTHESIS: starts.synthesis,
-            parts.CACHED: starts.cached,
+            parts.CACHED: booting.cached,
             parts.USB: starts.usb,
-            parts.IMAGE: starts.image,
+            parts.IMAGE: booting.image,
             **{part: partial(moves.handoff, link) for part, link in parts.HANDOFFS.items()},
             parts.CUT: partial(moves.handoff, "25mbit", cut=True),
             **{part: partial(moves.snapshot, link) for part, link in parts.SNAPSHOTS.items()},
@@ -250,8 +263,11 @@ class Measurements:
         self._work.say(f"{guest}: {part} failed: {message}")
 
     def _maker(self, guest: CloudletGuest, directory: Path) -> OverlayMaker:
-        state = State(directory / "none")
-        return OverlayMaker(guest, directory, partial(atoll, state, directory / "commands.log", self._work.environment))
+        return OverlayMaker(guest, directory, self._command(directory))
+
+    def _command(self, directory: Path) -> Callable[..., None]:
+        """Return a function that runs a command of `atoll` without a cloud."""
+        return partial(atoll, State(directory / "none"), directory / "commands.log", self._work.environment)
 
     def _raw(self, image: Path, name: str) -> Path:
         """Return a raw copy of a given image, with holes."""

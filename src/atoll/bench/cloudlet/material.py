@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -69,12 +69,22 @@ class OverlayMaker:
         self._key.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         self.public.write_bytes(key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
 
+    @property
+    def base_words(self) -> Sequence[str | Path]:
+        """Options of `atoll cloudlet upload` for a base."""
+        return ()
+
+    @property
+    def overlay_words(self) -> Sequence[str | Path]:
+        """Options of `atoll cloudlet upload` for an overlay."""
+        return ("--trust", self.public)
+
     def base(self) -> MadeBase:
         """Make a base: the guest's disk, with a random page at its end."""
         number = next(self._numbers)
         made = MadeBase(self._directory / f"base-{number}.raw", self._directory / f"base-{number}")
-        _copy(self._guest.disk, made.disk)
-        _append(made.disk, os.urandom(_PAGE))
+        copy(self._guest.disk, made.disk)
+        append(made.disk, os.urandom(_PAGE))
         self._atoll("cloudlet", "base", str(made.directory), "--disk", str(made.disk))
         return made
 
@@ -82,8 +92,8 @@ class OverlayMaker:
         """Make an overlay: the disk with the application, with a random page at its end."""
         number = next(self._numbers)
         made = MadeOverlay(self._directory / f"application-{number}.raw", self._directory / f"overlay-{number}")
-        _copy(self._guest.application or base.disk, made.disk)
-        _append(made.disk, (b"" if self._guest.application else code()) + os.urandom(_PAGE))
+        copy(self._guest.application or base.disk, made.disk)
+        append(made.disk, (b"" if self._guest.application else code()) + os.urandom(_PAGE))
         given = ("--base", str(base.directory), "--disk", str(made.disk), "--key", str(self._key))
         self._atoll("cloudlet", "overlay", str(made.file), *given)
         return made
@@ -113,13 +123,21 @@ def convert(source: Path, target: Path, *options: str) -> None:
         raise failed(f"{source}: qemu-img: {(done.stderr.strip().splitlines() or ['it failed without a message'])[-1][:300]}")
 
 
-def _copy(source: Path, target: Path) -> None:
+def copy(source: Path, target: Path) -> None:
+    """Copy a file with its holes."""
     subprocess.run(["cp", "--sparse=always", "--reflink=auto", str(source), str(target)], check=True)
 
 
-def _append(disk: Path, data: bytes) -> None:
+def append(disk: Path, data: bytes) -> None:
     """Append data to a disk, from the next page on."""
     with disk.open("r+b") as file:
         file.seek(0, os.SEEK_END)
         file.seek(-file.tell() % _PAGE, os.SEEK_CUR)
+        file.write(data)
+
+
+def write_at(disk: Path, place: int, data: bytes) -> None:
+    """Write data to a disk at a place in bytes, which must be inside the disk."""
+    with disk.open("r+b") as file:
+        file.seek(place)
         file.write(data)

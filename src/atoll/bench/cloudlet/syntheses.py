@@ -60,7 +60,9 @@ class Starts:
     def cached(self) -> StartSample:
         """Start a server from an overlay of which the other site has the launch image, and nothing is at the server's site."""
         base = self._maker.base()
-        image = self._sites.command(HOME, "cloudlet", "upload", base.directory, "--name", base.directory.name)["image"]
+        image = self._sites.command(HOME, "cloudlet", "upload", base.directory, "--name", base.directory.name, *self._maker.base_words)[
+            "image"
+        ]
         made = self._maker.overlay(base)
         overlay = self.upload(HOME, made)
         self.warm(overlay)
@@ -119,15 +121,38 @@ class Starts:
         """Return the base that both sites have, made and uploaded at the first call."""
         if self._base is None:
             made = self._maker.base()
-            words: tuple[str | Path, ...] = ("cloudlet", "upload", made.directory, "--name", made.directory.name, "--keep", KEPT)
+            words: tuple[str | Path, ...] = (
+                "cloudlet",
+                "upload",
+                made.directory,
+                "--name",
+                made.directory.name,
+                "--keep",
+                KEPT,
+                *self._maker.base_words,
+            )
             image = self._sites.command(HOME, *words)["image"]
             self._sites.await_image(EDGE, image)
             self._base = made
         return self._base
 
+    def _upload_base(self, made: MadeBase, *more: str) -> str:
+        """Upload a base at the home, and return the id of its image."""
+        words: tuple[str | Path, ...] = (
+            "cloudlet",
+            "upload",
+            made.directory,
+            "--name",
+            made.directory.name,
+            *more,
+            *self._maker.base_words,
+        )
+        shown: Mapping[str, str] = self._sites.command(HOME, *words)
+        return shown["image"]
+
     def upload(self, site: str, made: MadeOverlay) -> str:
         """Upload an overlay at a site, and return the id of its image."""
-        words = ("cloudlet", "upload", made.file, "--name", made.file.name, "--trust", self._maker.public)
+        words = ("cloudlet", "upload", made.file, "--name", made.file.name, *self._maker.overlay_words)
         shown: Mapping[str, str] = self._sites.command(site, *words)
         return shown["image"]
 

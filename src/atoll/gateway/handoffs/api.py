@@ -32,6 +32,7 @@ from atoll.gateway.handoffs.failures import HandoffRefused
 from atoll.gateway.handoffs.files import HandoffFiles
 from atoll.gateway.handoffs.incoming import LATE_S, Incoming
 from atoll.gateway.handoffs.journal import ENDED, Departure, Journal, Leaving
+from atoll.gateway.handoffs.memory import WISH, ServerMemory
 from atoll.gateway.handoffs.outgoing import Outgoing, Parts
 from atoll.gateway.handoffs.peer_api import MOST_BYTES, PeerApi, Receiving
 from atoll.gateway.handoffs.peer_client import PeerClient
@@ -39,6 +40,7 @@ from atoll.gateway.handoffs.room import require_room_to_leave
 from atoll.gateway.handoffs.servers import ServersHere, disk_of
 from atoll.gateway.handoffs.settling import Settling
 from atoll.gateway.options import Options
+from atoll.gateway.overlays import LaunchImages
 from atoll.gateway.peer import peer_body
 from atoll.gateway.request import headers as heads
 from atoll.gateway.request.call import Reply, Unreachable, json_reply, to_gateway
@@ -90,15 +92,20 @@ class Handoffs:
         files = HandoffFiles(options.launch_images.parent, self._instances / "_base")
         self._servers = ServersHere(sites, local)
         peers = PeerClient(sites)
-        self._copying = Copying(files, peers, self._instances, options.tls / "key.pem")
-        here = _HereServers(self._servers)
+        limited = frozenset(site for site, level in options.trust.items() if level == "local-admin")
+        socket = options.sockets / "libvirt" / "libvirt-sock"
+        self._memory = ServerMemory(self._instances, options.launch_images.parent, socket, limited)
+        self._copying = Copying(files, peers, self._instances, options.tls / "key.pem", self._memory)
+        here = _HereServers(self._servers, self._memory)
         self._outgoing = Outgoing(Parts(self.journal, here, peers, self._copying))
         self._incoming = Incoming(self.journal, self._servers, files)
 
         def certificate(site: str) -> str:
             return str(mesh.members()[site].certificate)
 
-        receiving = Receiving(self._incoming, self.journal, files, bringer, self._instances / "_base", certificate)
+        launches = LaunchImages(sites, files.cache)
+        images = self._instances / "_base"
+        receiving = Receiving(self._incoming, self.journal, files, bringer, images, certificate, self._memory, launches)
         self._peer_api = PeerApi(sites, receiving)
         local.moved = self.moved
         self._runs: dict[str, asyncio.Task[Departure]] = {}
@@ -266,6 +273,8 @@ class Handoffs:
             return self._reply(200, {"server": server, "site": site, "state": Leaving.DONE.value, "reason": "", "result": {}})
         wish = await self._servers.describe(server, project, client.token)
         wish |= _sizes(disk_of(self._instances, server), self._instances / "_base")
+        if wish["active"] and (ability := self._memory.ability()):
+            wish[WISH] = ability
         if (again := self.journal.latest(server)) is not None and again.state not in ENDED:  # a request at the same time
             return self._joined(client, again, site)
         require_room_to_leave(self.journal.open_departures(), project, self._sites.here)
@@ -347,11 +356,21 @@ class Handoffs:
 class _HereServers:
     """The source's view of this site's servers."""
 
-    def __init__(self, servers: ServersHere) -> None:
-        self.fence = servers.fence
-        self.restart = servers.restart
+    def __init__(self, servers: ServersHere, memory: ServerMemory) -> None:
+        self._servers = servers
+        self._memory = memory
         self.delete = servers.delete_departed
         self.exists = servers.exists
+
+    async def fence(self, departure: Departure) -> None:
+        """Lock and stop a server, and have its memory kept if it is to be sent."""
+        self._memory.ask(departure)
+        await self._servers.fence(departure)
+
+    async def restart(self, departure: Departure) -> None:
+        """Unlock a server, and start it if it ran before, from its memory if that was kept."""
+        self._memory.ask_no_more(departure)
+        await self._servers.restart(departure)
 
 
 def _server(request: web.BaseRequest) -> str:

@@ -14,6 +14,7 @@ from typing import TypeVar
 from atoll.gateway.handoffs.failures import HandoffRefused
 from atoll.gateway.handoffs.files import HandoffFiles
 from atoll.gateway.handoffs.journal import Departure
+from atoll.gateway.handoffs.memory import ServerMemory
 from atoll.gateway.handoffs.outgoing import DOWN_S, PATIENCE_S, Sent, patient
 from atoll.gateway.handoffs.peer_client import PeerClient
 from atoll.gateway.handoffs.servers import disk_of
@@ -41,13 +42,15 @@ class Copying:
         peers: the requests to the destination.
         instances: the directory of the servers' disks.
         key: the file of this site's private key, which signs the residues.
+        memory: the memory of the servers.
     """
 
-    def __init__(self, files: HandoffFiles, peers: PeerClient, instances: Path, key: Path) -> None:
+    def __init__(self, files: HandoffFiles, peers: PeerClient, instances: Path, key: Path, memory: ServerMemory) -> None:
         self._files = files
         self._peers = peers
         self._instances = instances
         self._key = key
+        self._memory = memory
         self._rates: dict[str, float] = {}
         self.progress: dict[str, dict[str, int]] = {}
 
@@ -60,11 +63,16 @@ class Copying:
         """
         patience_s = PATIENCE_S if live else DOWN_S
         base = await self._base(departure)
-        made = await work(self._task(departure, base, live=live), stopped=not live)
+        task = self._task(departure, base, live=live)
+        memory = await self._memory.files(departure, self._files.directory(departure.id), live=live)
+        if memory is not None:
+            task |= dict(zip(("memory", "hardware"), map(str, memory), strict=True))
+        made = await work(task, stopped=not live)
         self._note(departure, length=made["length"], sent=0)
         await self._send_file(departure, self._files.residue(departure.id), patience_s)
         await self._patient(lambda: self._peers.apply(departure, base, made["state"]), patience_s)
-        self._files.keep_only(departure.id, made["state"])
+        if live:  # of a stopped server there is no new state here, and the last one is needed if the server returns
+            self._files.keep_only(departure.id, made["state"])
         return Sent(made["length"], made["state"])
 
     async def drop(self, departure: Departure) -> None:
@@ -90,18 +98,26 @@ class Copying:
         """Return the newest state that both sites have; make one of the server's image, or an empty one, if there is none."""
         self._files.directory(departure.id)
         mine = self._files.held(departure.id)
-        for state in await self._patient(lambda: self._peers.held(departure), PATIENCE_S):
+        held = await self._patient(lambda: self._peers.held(departure), PATIENCE_S)
+        for state in held.states:
             if state in mine:
                 return state
         states = str(self._files.states(departure.id))
+        for digest in held.launches:
+            state = str((await work({"do": "launch", "states": states, "cache": str(self._files.cache), "digest": digest}))["state"])
+            if state and await self._begun(departure, state):
+                return state
         if (image := await self._image(departure)) is not None:
             state = str((await work({"do": "begin", "states": states, "disk": str(image)}))["state"])
-            if await self._patient(lambda: self._peers.begin(departure, state), PATIENCE_S):
+            if await self._begun(departure, state):
                 return state
         empty = str((await work({"do": "empty", "states": states}))["state"])
-        if not await self._patient(lambda: self._peers.begin(departure, ""), PATIENCE_S):
+        if not await self._begun(departure, ""):
             raise HandoffRefused(f"{departure.site} can't begin a disk")
         return empty
+
+    async def _begun(self, departure: Departure, state: str) -> bool:
+        return await self._patient(lambda: self._peers.begin(departure, state), PATIENCE_S)
 
     async def _image(self, departure: Departure) -> Path | None:
         """Return the file of the image that is below a server's disk; `None` if the disk is complete in itself."""

@@ -2,7 +2,10 @@
 
     handoffs/ID/states/DIGEST/    the states that this site has
                 residue           the residue that is sent, or that arrives
+                launches          the names of launch images that the user may have here
     arrivals/SERVER.ID            the disk of a committed server, until nova-compute renames it into its cache
+             SERVER.ID.memory     its memory, if that was sent, until nova-compute takes it
+             SERVER.ID.hardware   the description of the machine of that memory
 
 All are on one file system with Nova's instances, so that a disk is handed over by a rename.
 """
@@ -10,18 +13,23 @@ All are on one file system with Nova's instances, so that a disk is handed over 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from atoll.files import flush, make_directory
 from atoll.gateway.handoffs.journal import Arrival
-from atoll.identifiers import ARRIVALS, arrival_file
+from atoll.identifiers import ARRIVALS, arrival_file, arrival_memory
 
 DISK = "disk"
 """Name of the disk in the directory of a state."""
+
+_MEMORY = ("memory", "hardware")
+_LAUNCHES = "launches"
 
 _STATE = re.compile(r"[0-9a-f]{64}")
 
@@ -32,11 +40,15 @@ class HandoffFiles:
     Args:
         root: the directory of the cloudlet's files.
         images: the directory of Nova's cache of images.
+
+    Attributes:
+        cache: the directory of the cache of bases and launch images, which need not exist.
     """
 
     def __init__(self, root: Path, images: Path) -> None:
         self._images = images
         self._handoffs = root / "handoffs"
+        self.cache = root / "cache"
         self._arrivals = root / ARRIVALS
 
     def directory(self, identifier: str) -> Path:
@@ -60,6 +72,17 @@ class HandoffFiles:
             return [path.name for path in sorted(found, key=lambda path: path.stat().st_mtime_ns, reverse=True)]
         return []
 
+    def note_launches(self, identifier: str, names: Sequence[str]) -> None:
+        """Keep the cache names of the launch images that the user of a hand-off may have at this site."""
+        (self.directory(identifier) / _LAUNCHES).write_text(json.dumps(list(names)), encoding="ascii")
+
+    def launches(self, identifier: str) -> list[str]:
+        """Return the names that `note_launches` has kept."""
+        with suppress(FileNotFoundError):
+            names: list[str] = json.loads((self._handoffs / identifier / _LAUNCHES).read_text(encoding="ascii"))
+            return names
+        return []
+
     def identifiers(self) -> set[str]:
         """Return the ids of the hand-offs that have a directory."""
         with suppress(FileNotFoundError):
@@ -78,10 +101,10 @@ class HandoffFiles:
             return now_s - max(path.stat().st_mtime for path in paths)
         return None
 
-    def keep_only(self, identifier: str, state: str) -> None:
-        """Delete all states of a hand-off but one."""
+    def keep_only(self, identifier: str, *states: str) -> None:
+        """Delete all states of a hand-off but the given ones."""
         for name in self.held(identifier):
-            if name != state:
+            if name not in states:
                 shutil.rmtree(self.states(identifier) / name, ignore_errors=True)
 
     def remove(self, identifier: str) -> None:
@@ -95,11 +118,17 @@ class HandoffFiles:
         return _STATE.fullmatch(disk) is not None and (self.states(arrival.id) / disk / DISK).is_file()
 
     def offer(self, arrival: Arrival, disk: str) -> None:
-        """Put a disk where nova-compute takes it; nothing happens if it is there already or was taken, or if the name is no state's."""
+        """Put a disk, and before it the memory, where nova-compute takes them.
+
+        Nothing happens if the disk is there already or was taken, or if the name is no state's.
+        """
         made = self.states(arrival.id) / disk / DISK
         if not self.has(arrival, disk):  # the source chooses the name, which must not lead to the disk of another server
             return
         make_directory(self._arrivals)
+        for name, offered in zip(_MEMORY, self._offered_memory(arrival), strict=True):
+            with suppress(FileNotFoundError):
+                made.with_name(name).replace(offered)
         made.replace(self._offered(arrival))
         flush(self._arrivals)
 
@@ -113,10 +142,19 @@ class HandoffFiles:
         with suppress(FileNotFoundError):
             self._offered(arrival).unlink()
             flush(self._arrivals)
+        self._withdraw_memory(arrival)  # after the disk: nova-compute takes the memory first, and does not start a server without a disk
 
     def drop(self, arrival: Arrival) -> None:
         """Delete the files of a hand-off that has ended."""
         self.remove(arrival.id)
+        self._withdraw_memory(arrival)
+
+    def _withdraw_memory(self, arrival: Arrival) -> None:
+        for path in self._offered_memory(arrival):
+            path.unlink(missing_ok=True)
+
+    def _offered_memory(self, arrival: Arrival) -> list[Path]:
+        return [self._arrivals / name for name in arrival_memory(arrival.server, arrival.id)]
 
     def _offered(self, arrival: Arrival) -> Path:
         return self._arrivals / arrival_file(arrival.server, arrival.id)

@@ -43,6 +43,9 @@ PAUSE_S = 1.0
 ENOUGH_BYTES = 4 << 20
 """Size of a residue, in bytes, after which the server is stopped for the last one."""
 
+MEMORY = "memory"
+"""The field of a server's description that is there if its memory is sent."""
+
 MOST_ROUNDS = 6
 """Greatest number of rounds while the server runs."""
 
@@ -94,8 +97,8 @@ class ServerHere(Protocol):
 class Destination(Protocol):
     """The requests to the destination's gateway; each raises `Unreachable` if its outcome is unknown."""
 
-    async def prepare(self, departure: Departure, token: str) -> None:
-        """Announce the server, and have its creation checked."""
+    async def prepare(self, departure: Departure, token: str) -> bool:
+        """Announce the server, have its creation checked, and return whether the destination resumes its memory."""
 
     async def commit(self, departure: Departure, token: str) -> PeerAnswer:
         """Have the server started from the disk `departure.disk`, with the user's token; once more is harmless."""
@@ -258,7 +261,10 @@ class Outgoing:
             HandoffRefused: the destination or the source refuses.
             Unreachable: the destination was unreachable for `PATIENCE_S`.
         """
-        await patient(lambda: self._parts.destination.prepare(departure, token), PATIENCE_S, self._sleep, self._clock)
+        resumes = await patient(lambda: self._parts.destination.prepare(departure, token), PATIENCE_S, self._sleep, self._clock)
+        if departure.wish.get(MEMORY) and not resumes:
+            wish = {name: value for name, value in departure.wish.items() if name != MEMORY}
+            departure = self._journal.move(departure, Leaving.COPYING, wish=wish)
         before: int | None = None
         for _ in range(MOST_ROUNDS if departure.active else 0):
             length = (await self._parts.residues.send(departure, live=True)).length

@@ -30,9 +30,11 @@ from atoll.gateway.handoffs.failures import HandoffRefused
 from atoll.gateway.handoffs.files import HandoffFiles, append
 from atoll.gateway.handoffs.incoming import Incoming
 from atoll.gateway.handoffs.journal import Arrival, Arriving, Journal
-from atoll.gateway.handoffs.peer_client import PATH
+from atoll.gateway.handoffs.memory import WISH, ServerMemory
+from atoll.gateway.handoffs.peer_client import MOST_LAUNCHES, PATH
 from atoll.gateway.handoffs.room import require_room_to_arrive
 from atoll.gateway.handoffs.worker import work
+from atoll.gateway.overlays import LaunchImages
 from atoll.gateway.peer import PEER, peer_body
 from atoll.gateway.request.call import Unreachable
 from atoll.gateway.request.headers import request_id
@@ -67,6 +69,8 @@ class Receiving:
         bringer: brings the server's image before the server.
         images: the directory of Nova's cache of images.
         certificate_of: returns a member's certificate (PEM).
+        memory: the memory of servers at this site.
+        launches: the launch images of this site.
     """
 
     incoming: Incoming
@@ -75,6 +79,8 @@ class Receiving:
     bringer: Bringer
     images: Path
     certificate_of: Callable[[str], str]
+    memory: ServerMemory
+    launches: LaunchImages
 
 
 class PeerApi:
@@ -93,8 +99,11 @@ class PeerApi:
         self._bringer = parts.bringer
         self._images = parts.images
         self._certificate_of = parts.certificate_of
+        self._memory = parts.memory
+        self._launches = parts.launches
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._preparing = asyncio.Lock()
+        self._keys: dict[str, tuple[str, str]] = {}  # the certificate of each source, and the name of its key
 
     def attach(self, application: web.Application) -> None:
         """Add the handlers to the application of the peer port."""
@@ -149,11 +158,12 @@ class PeerApi:
             finally:
                 if self._journal.arrival(identifier) is None:  # refused: nothing else would ever delete the directory
                     self._files.remove(identifier)
-        return {"states": self._files.held(identifier)}
+        self._files.note_launches(identifier, (await self._launches.names(client, str(arrival.wish["image"])))[:MOST_LAUNCHES])
+        return {"states": self._files.held(identifier), "memory": self._memory.accepts(arrival.wish.get(WISH), site)}
 
     def _require_room(self, arrival: Arrival) -> None:
         require_room_to_arrive(self._journal.open_arrivals(), arrival, self._sites.here)
-        needed = 2 * int(arrival.wish["occupied_bytes"])
+        needed = 2 * (int(arrival.wish["occupied_bytes"]) + self._most_memory(arrival))
         free = shutil.disk_usage(self._files.directory(arrival.id)).free
         if free < needed + SPARE_BYTES:
             self._files.remove(arrival.id)
@@ -177,12 +187,19 @@ class PeerApi:
 
     async def _states(self, request: web.Request, identifier: str, _body: bytes) -> Mapping[str, Any]:
         self._arriving(request, identifier)
-        return {"states": self._files.held(identifier)}
+        held, names = self._files.held(identifier), self._files.launches(identifier)
+        if held or not names:
+            return {"states": held}
+        return {"states": held} | await work({"do": "launches", "cache": str(self._files.cache), "names": names})
 
     async def _begin(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
         digest = str(json.loads(body)["digest"])
         async with self._changing(request, identifier) as arrival:
             task = {"states": str(self._files.states(identifier)), "do": "empty"}
+            if digest and (names := self._files.launches(identifier)) and _STATE.fullmatch(digest):
+                wanted = {"do": "launch", "cache": str(self._files.cache), "names": names, "digest": digest}
+                if state := (await work(task | wanted))["state"]:
+                    return {"state": state}
             if digest:
                 # `_prepare` has read the image with the user's token. Nova names its file in the cache after the image's id.
                 file = self._images / hashlib.sha1(str(arrival.wish["image"]).encode(), usedforsecurity=False).hexdigest()
@@ -194,7 +211,7 @@ class PeerApi:
     async def _residue(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
         async with self._changing(request, identifier) as arrival:
             offset, place = int(request.query["offset"]), self._files.directory(identifier)
-            if offset + len(body) > int(arrival.wish["disk_bytes"]) * 9 // 8 + RESIDUE_EXTRA:
+            if offset + len(body) > (int(arrival.wish["disk_bytes"]) + self._most_memory(arrival)) * 9 // 8 + RESIDUE_EXTRA:
                 raise HandoffRefused("the residue is larger than the announced disk", 413)
             if shutil.disk_usage(place).free < SPARE_BYTES:
                 raise HandoffRefused(f"{self._sites.here} has too little space for the residue", 507)
@@ -210,16 +227,27 @@ class PeerApi:
                 made = await self._applied(arrival, base)
                 if made != state:
                     raise HandoffRefused("the residue is one of another state")
-            self._files.keep_only(identifier, state)
+            self._files.keep_only(identifier, state, base)  # a source whose server returns has the base alone
         return {"state": state}
 
     async def _applied(self, arrival: Arrival, base: str) -> str:
-        certificate = self._files.directory(arrival.id) / "certificate.pem"
-        certificate.write_text(self._certificate_of(arrival.site), encoding="ascii")
-        key = (await work({"do": "key", "certificate": str(certificate)}))["key"]
+        key = await self._key_of(arrival)
         overlay, most = str(self._files.residue(arrival.id)), int(arrival.wish["disk_bytes"])
         task = {"do": "apply", "states": str(self._files.states(arrival.id)), "base": base, "overlay": overlay, "key": key, "most": most}
-        return str((await work(task))["state"])
+        return str((await work(task | {"most_memory": self._most_memory(arrival)}))["state"])
+
+    async def _key_of(self, arrival: Arrival) -> str:
+        """Return the name of the key of the source's certificate; it is kept, because a server may be stopped while this is called."""
+        text = self._certificate_of(arrival.site)
+        if self._keys.get(arrival.site, ("", ""))[0] != text:
+            certificate = self._files.directory(arrival.id) / "certificate.pem"
+            certificate.write_text(text, encoding="ascii")
+            self._keys[arrival.site] = text, str((await work({"do": "key", "certificate": str(certificate)}))["key"])
+        return self._keys[arrival.site][1]
+
+    def _most_memory(self, arrival: Arrival) -> int:
+        """Return the greatest size of the memory that may arrive, in bytes; 0 if this site does not resume it."""
+        return self._memory.most_bytes(arrival.wish) if self._memory.accepts(arrival.wish.get(WISH), arrival.site) else 0
 
     async def _commit(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
         said, token = json.loads(body), request.headers.get("X-Auth-Token", "")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
@@ -25,6 +26,23 @@ APPLY_S = 3600.0
 """Seconds to wait until a residue was applied; the destination is pinged meanwhile."""
 
 
+MOST_LAUNCHES = 8
+"""Greatest number of launch images of the destination that are taken into account."""
+
+
+@dataclass(frozen=True)
+class HeldStates:
+    """The states of a server that the destination has, or can begin with.
+
+    Attributes:
+        states: the names of the states, the newest first.
+        launches: if it has no state, the digests of the launch images in its cache from which the server may have been started.
+    """
+
+    states: Sequence[str]
+    launches: Sequence[str]
+
+
 class PeerClient:
     """The requests about hand-offs from this site.
 
@@ -35,23 +53,25 @@ class PeerClient:
     def __init__(self, sites: Sites) -> None:
         self._sites = sites
 
-    async def prepare(self, departure: Departure, token: str) -> None:
-        """Announce a server, and have its creation checked.
+    async def prepare(self, departure: Departure, token: str) -> bool:
+        """Announce a server, have its creation checked, and return whether the destination resumes its memory.
 
         Raises:
             HandoffRefused: the destination refuses.
             Unreachable: it does not answer.
         """
         body = {"server": departure.server, "project": departure.project, "wish": dict(departure.wish)}
-        await self._ask(departure, _call("POST", "", body, token), APPLY_S)  # it may bring the image first
+        said = await self._ask(departure, _call("POST", "", body, token), APPLY_S)  # it may bring the image first
+        return bool(said.get("memory"))
 
-    async def held(self, departure: Departure) -> list[str]:
-        """Return the names of the states that the destination has, the newest first.
+    async def held(self, departure: Departure) -> HeldStates:
+        """Return the states that the destination has, or can begin with.
 
         Raises:
             HandoffRefused, Unreachable: as for `prepare`.
         """
-        return [str(each) for each in (await self._ask(departure, _call("GET", "/states")))["states"]]
+        said = await self._ask(departure, _call("GET", "/states"))
+        return HeldStates([str(each) for each in said["states"]], [str(each) for each in said.get("launches", [])][:MOST_LAUNCHES])
 
     async def begin(self, departure: Departure, digest: str) -> bool:
         """Have the destination make the state of the server's image if that has a digest; return whether it has.

@@ -27,12 +27,13 @@ _stopped_turn = asyncio.Semaphore(1)
 """A turn reserved for residues of stopped servers: their users wait, and large disks of other servers must not delay them."""
 
 
-async def work(task: Mapping[str, Any], *, stopped: bool = False) -> dict[str, Any]:
+async def work(task: Mapping[str, Any], *, stopped: bool = False, program: str = PROGRAM) -> dict[str, Any]:
     """Carry out a task in a process of its own, which is killed if this coroutine is cancelled.
 
     Args:
         task: see `atoll.cloudlet.handoff.run`.
         stopped: whether the server is stopped during this work.
+        program: the module that is run.
 
     Returns:
         The answer's fields.
@@ -44,7 +45,7 @@ async def work(task: Mapping[str, Any], *, stopped: bool = False) -> dict[str, A
     pipe = asyncio.subprocess.PIPE
     async with _stopped_turn if stopped else _turns:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", PROGRAM), stdin=pipe, stdout=pipe, stderr=pipe, env=environment
+            *(sys.executable, "-P", "-m", program), stdin=pipe, stdout=pipe, stderr=pipe, env=environment
         )
         try:
             output, errors = await process.communicate(json.dumps(task).encode())

@@ -148,6 +148,19 @@ class LaunchImages:
             said = NOTHING
         return LAUNCH if said == LAUNCH else BASE if said == BASE else NOTHING
 
+    async def names(self, client: ServiceClient, overlay: str) -> list[str]:
+        """Return the cache names of the launch images of an overlay that a user may have at this site; the cache need not have them.
+
+        Args:
+            client: sends requests with the user's token.
+            overlay: the id of the overlay's image; for any other image, nothing is returned.
+
+        Raises:
+            Unreachable: Glance does not answer.
+        """
+        readable = await self._readable(client, overlay)
+        return [name for key in readable.keys for name in readable.names(key)]
+
     async def _holding(self, client: ServiceClient, overlay: str) -> int:
         readable = await self._readable(client, overlay)
         for name in (name for key in readable.keys for name in readable.names(key)):

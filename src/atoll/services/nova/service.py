@@ -64,6 +64,7 @@ GUEST_MODULES = (
     "atoll.services.patches.nova.disk_flush",
     "atoll.services.patches.nova.guest_driver",
     "atoll.services.patches.nova.image_check",
+    "atoll.services.patches.nova.kept_memory",
     "atoll.services.patches.nova.overlay_images",
     "atoll.services.patches.nova.resumed_guests",
     "nova.virt.libvirt.driver",

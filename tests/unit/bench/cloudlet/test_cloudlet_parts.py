@@ -51,10 +51,11 @@ def _double_cloud(tmp_path, monkeypatch):
     monkeypatch.setattr(experiment, "build", lambda *_arguments: SimpleNamespace(path=image))
     monkeypatch.setattr(experiment, "nomad_cloud", cloud)
     monkeypatch.setattr(experiment, "NomadSites", DoubleSites)
+    monkeypatch.setattr(experiment, "resumes", lambda _sites: False)
 
 
 def measured(monkeypatch, tmp_path, actions, say=lambda _text: None, **options):
-    monkeypatch.setattr(experiment.Measurements, "_actions", lambda *_arguments: actions)
+    monkeypatch.setattr(experiment.Measurements, "_actions", lambda *_arguments, **_keywords: actions)
     root = tmp_path / "work"
     root.mkdir()
     return run(CloudletOptions(**options), Workspace(root, {}, say), tmp_path)

@@ -144,6 +144,12 @@ def resumable(xml: str, captured: Hardware) -> str:
     return str(etree.tostring(root, encoding="unicode"))
 
 
+def host_cpu(capabilities: str) -> str:
+    """Return the CPU that a hypervisor offers as `host-model`, from libvirt's description of its capabilities; empty if it offers none."""
+    model = etree.fromstring(capabilities).find("cpu/mode[@name='host-model']")
+    return "" if model is None else _words(model) + model.findtext("model", "") + " ".join(each.text or "" for each in model.iter("vendor"))
+
+
 def interfaces(xml: str) -> list[str]:
     """Return the definitions of a guest's interfaces, without their places, so that each can be attached wherever there is room."""
     made = []

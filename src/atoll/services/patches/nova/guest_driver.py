@@ -41,7 +41,8 @@ from atoll.services.contract import Settings
 from atoll.services.neutron.ovn import layout
 from atoll.services.nova import libvirtd
 from atoll.services.patches.nova import guest_faults
-from atoll.services.patches.nova.resumed_guests import ResumedGuest, ResumedGuests
+from atoll.services.patches.nova.kept_memory import KeptMemory
+from atoll.services.patches.nova.resumed_guests import ResumedGuest
 
 STOPPED_AFTER_S = 5
 """Seconds after which the end of a guest is reported; a reboot starts it again sooner."""
@@ -77,7 +78,7 @@ def without_offloads(format_dom: Callable[..., Any]) -> Callable[..., Any]:
     return formatted
 
 
-class GuestDriver(ResumedGuests):
+class GuestDriver(KeptMemory):
     """The libvirt driver that Nova uses."""
 
     settings: Settings

@@ -52,7 +52,8 @@ MEMORY_FILE = "memory"
 """Name of the save image in the directory of a guest, until the guest runs."""
 
 _DEFAULT_MODEL = "qemu64"  # QEMU's own, without an element `cpu`
-_DEFINITION = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+DEFINITION = libvirt.VIR_DOMAIN_XML_INACTIVE | libvirt.VIR_DOMAIN_XML_SECURE
+"""Flags of libvirt for the definition of a guest that does not run."""
 
 
 @dataclass(frozen=True)
@@ -62,10 +63,12 @@ class CapturedMemory:
     Attributes:
         file: the save image.
         hardware: the machine of the captured guest.
+        definition: the definition with which the guest is defined; empty for that of Nova.
     """
 
     file: Path
     hardware: Hardware
+    definition: str = ""
 
 
 class ResumedGuest(libvirt_guest.Guest):
@@ -91,7 +94,7 @@ class ResumedGuest(libvirt_guest.Guest):
         Raises:
             OverlayRefusal: the server has other hardware than the captured guest, or QEMU refuses the memory.
         """
-        definition = self._domain.XMLDesc(_DEFINITION)
+        definition = self._domain.XMLDesc(DEFINITION)
         save_image.define(self._captured.file, hardware.resumable(definition, self._captured.hardware))
         try:
             self._restore(str(self._captured.file))
@@ -159,7 +162,7 @@ class ResumedGuests(OverlayImages):
         captured = self._spawning.get(instance.uuid)
         if captured is None or not (named.get("power_on", True) or named.get("pause")):
             return super()._create_guest(context, xml, instance, **named)
-        made = super()._create_guest(context, xml, instance, **{**named, "power_on": False, "pause": False})
+        made = super()._create_guest(context, captured.definition or xml, instance, **{**named, "power_on": False, "pause": False})
         self.cpu_api.power_up_for_instance(instance)
         ResumedGuest(made._domain, captured, self._restore).launch(pause=bool(named.get("pause")))
         return made

@@ -38,7 +38,7 @@ PRELUDE = """
         def UUIDString(self):
             return "u"
         def XMLDesc(self, flags=0):
-            if flags == resumed_guests._DEFINITION:
+            if flags == resumed_guests.DEFINITION:
                 return given["defined"]
             return given["live"] if self.running else given["defined"]
         def createWithFlags(self, flags):
@@ -71,7 +71,7 @@ PRELUDE = """
     class Host:
         new = True
         def write_instance_config(self, xml):
-            calls.append(["define"])
+            calls.append(["define"] if xml == "<xml/>" else ["define", xml])
             return libvirt_guest.Guest(domain)
         def get_connection(self):
             return Connection()
