@@ -165,7 +165,7 @@ def boot_many(places: Sequence[Place], recorder: CellRecorder, parameters: Param
     shares = {place.site: len(range(number, servers, len(chosen))) for number, place in enumerate(chosen)}
     tenancies = tenancies_of(chosen)
     for place in chosen:
-        workload.lift_quotas(place.api)
+        workload.allow(place.api, servers)
 
     def warm_up(place: Place) -> None:
         workload.boot_one(place.api, tenancies[place.site], 1)

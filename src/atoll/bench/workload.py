@@ -45,7 +45,6 @@ def prepare(api: Api) -> Tenancy:
     return Tenancy(image, _flavor(api), network)
 
 
-<<<<<<< HEAD
 def sees(api: Api, tenancy: Tenancy) -> bool:
     """Return whether an API answers with a tenancy's network and flavor; a site that shares a database may do so a moment later."""
     return all(
@@ -54,12 +53,6 @@ def sees(api: Api, tenancy: Tenancy) -> bool:
     )
 
 
-def lift_quotas(api: Api) -> None:
-    """Lift the quotas of the client's project on servers and ports, so that any number of servers can boot."""
-    unlimited = {"instances": -1, "cores": -1, "ram": -1}
-    api.expect("compute", "PUT", f"/os-quota-sets/{api.project}", {"quota_set": unlimited})
-    api.expect("network", "PUT", f"/v2.0/quotas/{api.project}", {"quota": {"port": -1}})
-=======
 def allow(api: Api, servers: int) -> None:
     """Raise the quotas of the client's project, so that it may have so many servers with two ports each beside those of the defaults.
 
@@ -70,7 +63,6 @@ def allow(api: Api, servers: int) -> None:
     compute = {"instances": servers + 200, "cores": servers + 400, "ram": _MEMORY_MB * servers + 1024 * 1024}
     api.expect("compute", "PUT", f"/os-quota-sets/{api.project}", {"quota_set": compute})
     api.expect("network", "PUT", f"/v2.0/quotas/{api.project}", {"quota": {"port": 2 * servers + 1000}})
->>>>>>> traffic
 
 
 def _flavor(api: Api) -> str:

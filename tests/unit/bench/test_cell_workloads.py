@@ -199,8 +199,8 @@ def test_separate_regions_have_images_and_networks_of_their_own():
     ("at", "shares"), [("first", {"paris": 7}), ("each", {"paris": 4, "lyon": 3})], ids=["at the first site", "shared by the sites"]
 )
 def test_many_servers_boot_at_the_first_site_or_in_equal_shares(monkeypatch, at, shares):
-    booted, deleted, rows, lifted = {}, [], [], []
-    monkeypatch.setattr("atoll.bench.workload.lift_quotas", lifted.append)
+    booted, deleted, rows, allowed = {}, [], [], []
+    monkeypatch.setattr("atoll.bench.workload.allow", lambda *which: allowed.append(which))
     monkeypatch.setattr("atoll.bench.workload.sees", lambda _api, _tenancy: True)
     places = [Place("paris", "api of paris", None), Place("lyon", "api of lyon", None)]
     monkeypatch.setattr("atoll.bench.workload.prepare", lambda api: f"tenancy of {api}")
@@ -212,5 +212,5 @@ def test_many_servers_boot_at_the_first_site_or_in_equal_shares(monkeypatch, at,
     WORKLOADS["boot-many"](places, CellRecorder(lambda *fields: rows.append(fields)), {"servers": 7, "at_once": 2, "at": at}, 0)
     assert booted == {f"api of {site}": ("tenancy of api of paris", count, 2) for site, count in shares.items()}
     assert sorted(row[1] for row in rows) == sorted(shares)
-    assert lifted == [f"api of {site}" for site in shares], "a site's quota is 200 servers"
+    assert allowed == [(f"api of {site}", 7) for site in shares], "a site's quota is 200 servers"
     assert deleted == (["api of paris"] if at == "first" else []), "the end of the cloud removes the others"

@@ -17,20 +17,6 @@ def test_prepare_makes_a_flavor_where_none_fits(api, monkeypatch):
     assert workload.prepare(api).flavor == "new"
 
 
-def test_quotas_on_servers_and_ports_are_lifted():
-    class Quotas:
-        project, changed = "p", {}
-
-        def expect(self, service, method, path, body):
-            self.changed[service] = (method, path, body)
-
-    workload.lift_quotas(Quotas())
-    assert Quotas.changed == {
-        "compute": ("PUT", "/os-quota-sets/p", {"quota_set": {"instances": -1, "cores": -1, "ram": -1}}),
-        "network": ("PUT", "/v2.0/quotas/p", {"quota": {"port": -1}}),
-    }
-
-
 @pytest.mark.parametrize("lacks", ["", "network", "compute"])
 def test_a_site_sees_a_tenancy_when_it_has_both_parts(tenancy, lacks):
     class Site:
