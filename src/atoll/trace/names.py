@@ -13,11 +13,8 @@ _ID = re.compile(r"[0-9a-fA-F]{8}-?(?:[0-9a-fA-F]{4}-?){3}[0-9a-fA-F]{12}|[0-9]+
 _PREFIX = re.compile(r"^/(?:identity|image|compute|network|placement|metadata)(?=/|$)")
 _VERB = re.compile(r"\s*([A-Za-z]+)")
 _TABLE = {
-    "SELECT": re.compile(r"\bFROM\s+([\w.\"`]+)", re.IGNORECASE),
-    "DELETE": re.compile(r"\bFROM\s+([\w.\"`]+)", re.IGNORECASE),
-    "INSERT": re.compile(r"\bINTO\s+([\w.\"`]+)", re.IGNORECASE),
-    "REPLACE": re.compile(r"\bINTO\s+([\w.\"`]+)", re.IGNORECASE),
-    "UPDATE": re.compile(r"\bUPDATE\s+([\w.\"`]+)", re.IGNORECASE),
+    verb: re.compile(rf"\b{word}\s+([\w.\"`]+)", re.IGNORECASE)
+    for verb, word in {"SELECT": "FROM", "DELETE": "FROM", "INSERT": "INTO", "REPLACE": "INTO", "UPDATE": "UPDATE"}.items()
 }
 _LITERAL = re.compile(r"""'(?:[^']|'')*(?:'|$)|(?<![\w.:$?%@"`])\d(?:[eE][+-]|[\w.])*""")
 """A text in quotes, even without the closing quote, or a number that is not part of a name or a placeholder."""

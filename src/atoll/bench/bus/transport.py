@@ -10,9 +10,7 @@ from typing import Any
 TOPIC = "bench"
 """The topic of all servers of an experiment."""
 
-_OURS = ("atoll.bus.driver",)
-_RABBIT = ("oslo_messaging._drivers.impl_rabbit", "kombu.transport.pyamqp")
-MODULES: Mapping[str, tuple[str, ...]] = {"zenoh": _OURS, "rabbit": _RABBIT}
+MODULES = {"zenoh": ("atoll.bus.driver",), "rabbit": ("oslo_messaging._drivers.impl_rabbit", "kombu.transport.pyamqp")}
 """The modules that processes with a transport need, by the name of the transport."""
 
 
@@ -56,7 +54,7 @@ def zenoh(directory: Path, *, journal: bool | None = None) -> Transport:
     journals = _made(directory / "journal") if journal else None
     if journal is not None:
         options["journal_dir"] = str(journals or "")
-    return Transport("zenoh", "zenoh://", {"oslo_messaging_zenoh": options}, _OURS, journals)
+    return Transport("zenoh", "zenoh://", {"oslo_messaging_zenoh": options}, MODULES["zenoh"], journals)
 
 
 def between_sites(directory: Path, site: str, listen: str, others: Sequence[str]) -> Transport:
@@ -71,7 +69,7 @@ def between_sites(directory: Path, site: str, listen: str, others: Sequence[str]
         others: the addresses and ports of the processes at other sites.
     """
     options = {"socket_dir": str(_made(directory / site)), "listen": f"tcp/{listen}", "durable": "false", "journal_dir": ""}
-    return Transport("zenoh", f"zenoh://{','.join(others)}/", {"oslo_messaging_zenoh": options}, _OURS)
+    return Transport("zenoh", f"zenoh://{','.join(others)}/", {"oslo_messaging_zenoh": options}, MODULES["zenoh"])
 
 
 def rabbit(url: str) -> Transport:
@@ -80,7 +78,7 @@ def rabbit(url: str) -> Transport:
     Args:
         url: the URL of the broker, with the account.
     """
-    return Transport("rabbit", url, modules=_RABBIT)
+    return Transport("rabbit", url, modules=MODULES["rabbit"])
 
 
 def _made(directory: Path) -> Path:
