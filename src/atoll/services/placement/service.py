@@ -62,11 +62,13 @@ def run(child: Child) -> None:
     """Serve the placement API until the process is asked to stop."""
     from placement import wsgi
 
-    from atoll.services.patches.placement import abandoned_consumers
+    from atoll.services.patches.placement import abandoned_consumers, repeated_requests
     from atoll.services.wsgi import serve
 
     abandoned_consumers.install()
     settings = Settings.load(child.arguments["directory"])
+    if not settings.database("placement").startswith("sqlite:"):
+        repeated_requests.install()
     common.directories(settings)
     databases.prepare(settings, "placement", ["placement"], make_schema)
     if settings.reduces_traffic:

@@ -26,7 +26,7 @@ def test_faults_are_undone_before_the_context_ends(monkeypatch, error):
             wait(60)
             undone.append(fault)
 
-    monkeypatch.setattr(module, "KINDS", {"kill_site": Kind})
+    monkeypatch.setattr(module, "SERVER_KINDS", {"kill_site": Kind})
     plan = SimpleNamespace(faults=[NOW, LATER])
     with suppress(KeyboardInterrupt), FaultInjector(SimpleNamespace(), plan, lambda _line: None) as injector:
         injector.begin(time.monotonic())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from atoll.services.patches.patch import UNIT, Patch, PatchKind
 
 _TESTS = f"{UNIT}patches/placement/test_abandoned_consumers.py::"
+_REPEATED = f"{UNIT}patches/placement/test_repeated_requests.py::"
 _KEPT = f"{UNIT}patches/placement/test_kept_providers.py::"
 _STATEMENTS = f"{UNIT}patches/placement/test_placement_statements.py::"
 
@@ -85,6 +86,24 @@ PATCHES = (
             "placement/objects/resource_provider.py:ResourceProvider.increment_generation": "281bc240",
             "placement/objects/project.py:_get_project_by_external_id": "5ae553fd",
             "placement/objects/user.py:_get_user_by_external_id": "7b501774",
+        },
+    ),
+    Patch(
+        "placement-repeated-requests",
+        "openstack-placement",
+        PatchKind.WRAPPER,
+        ("placement.objects.allocation._set_allocations", "placement.handler.ROUTE_DECLARATIONS"),
+        "A claim that conflicts with one of another site is repeated inside its failed transaction, in vain"
+        " ([for upstream](../upstream/placement-conflicting-claims.md)).",
+        "atoll.services.patches.placement.repeated_requests",
+        f"{_REPEATED}test_a_request_that_conflicts_ten_times_succeeds",
+        f"{_REPEATED}test_upstream_repeats_inside_the_failed_transaction",
+        sources={
+            "placement/objects/allocation.py:_set_allocations": "c5f51adf",
+            "placement/handlers/allocation.py:_set_allocations_for_consumer": "74216ee7",
+            "placement/handlers/allocation.py:set_allocations": "176ecdae",
+            "placement/handlers/allocation.py:delete_allocations": "f687ad2a",
+            "placement/handlers/reshaper.py:reshape": "0a6688f4",
         },
     ),
 )

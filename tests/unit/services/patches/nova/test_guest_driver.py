@@ -50,12 +50,12 @@ EVENTS = """
     from nova import monkey_patch
     monkey_patch.patch(backend="threading")
     from unittest import mock
-    from nova.virt.libvirt import driver, host
-    from atoll.services.patches.nova import guest_driver
+    from nova.virt.libvirt import host
+    from atoll.services.patches.nova import guest_driver, kept_memory
 
     guest_driver.install(types.SimpleNamespace(datapath="netdev"))
     made = guest_driver.GuestDriver(None)
-    with mock.patch.object(driver.LibvirtDriver, "init_host"), mock.patch.object(host.thread_pool_factory, "spawn"):
+    with mock.patch.object(kept_memory.KeptMemory, "init_host"), mock.patch.object(host.thread_pool_factory, "spawn"):
         made._host._event_handler = mock.Mock()
         made._host._init_events()
         before = made._host._delayed_executor._delay
