@@ -96,6 +96,19 @@ def rows(cloud: Deployment) -> dict[str, int]:
     return counts
 
 
+def newest(cloud: Deployment, before: dict[str, int]) -> str:
+    """Return the last rows of each table that has more rows than before; see `rows`."""
+    found = []
+    for place, number in rows(cloud).items():
+        name, _, table = place.partition(".")
+        with closing(sqlite3.connect(f"file:{cloud.settings().data}/{name}.db?mode=ro", uri=True)) as database:
+            database.row_factory = sqlite3.Row
+            chosen = "WHERE deleted = 0" if name == "nova_cell1" else ""
+            last = f"SELECT * FROM {table} {chosen} ORDER BY rowid DESC LIMIT ?"
+            found += [f"{place}: {dict(row)}" for row in database.execute(last, (max(0, number - before.get(place, 0)),))]
+    return "\n".join(found)
+
+
 _HISTORY = {"instance_actions", "instance_actions_events", "instance_extra", "s3_images"}
 """Tables whose rows Nova keeps for deleted servers until they are archived. It recreates an `instance_extra` if an update finds none
 (nova/db/main/api.py, `instance_extra_update_by_uuid`), as when a server is deleted while it is being built."""

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 
 from deployment import until
-from holdings import everything, rows
+from holdings import everything, newest, rows
 
 from atoll.bench.churn import AnswerTally, ChurnClient
 
@@ -34,6 +34,6 @@ def test_ten_clients_meet_no_error_and_leave_nothing(paris, kept):
     # Nova removes what a disturbed deletion left, such as an allocation, once a minute.
     with suppress(AssertionError):
         until(lambda: rows(paris) == rows_before, "no row left over", 150)
-    assert rows(paris) == rows_before
+    assert rows(paris) == rows_before, newest(paris, rows_before)
     assert paris.trouble(logs) == ""
     kept.check()
