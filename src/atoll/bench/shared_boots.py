@@ -15,6 +15,7 @@ from typing import Any
 from atoll.bench import workload
 from atoll.bench.api import Api
 from atoll.bench.cloud.stage import MeasuredCloud, measured_cloud
+from atoll.bench.progress import Say
 from atoll.bench.waiting import wait_until
 from atoll.bench.workspace import Workspace
 from atoll.errors import AtollError
@@ -22,7 +23,8 @@ from atoll.errors import AtollError
 SEEN_S = 60.0
 """Seconds until a change at one site must be visible at all."""
 
-_UNLIMITED = {"quota_set": {"instances": -1, "cores": -1, "ram": -1}}
+_SAID_EACH = 50
+"""Number of boots after which the progress is told again."""
 
 
 @dataclass(frozen=True)
@@ -74,27 +76,26 @@ def run(options: SharedBootsOptions, work: Workspace) -> dict[str, Any]:
         databases: dict[str, dict[str, Any]] = {name: {"database": {"of": names[0]}} for name in names[1:]}
         databases[names[0]] = {"database": {"start": "redis"}}
         with measured_cloud(work.root / str(size), size, options.rtt_ms, work.environment, databases) as made:
-            found |= {f"{key}_{size}": value for key, value in _measure(made, options).items()}
+            found |= {f"{key}_{size}": value for key, value in _measure(made, options, work.say).items()}
     return found
 
 
-def _measure(made: MeasuredCloud, options: SharedBootsOptions) -> dict[str, Any]:
+def _measure(made: MeasuredCloud, options: SharedBootsOptions, say: Say) -> dict[str, Any]:
     apis = {name: made.api(name) for name in made.names}
     first = apis[made.names[0]]
     tenancy = workload.prepare(first)
-    [project] = [each["id"] for each in first.expect("identity", "GET", "/projects")["projects"] if each["name"] == "admin"]
-    first.expect("compute", "PUT", f"/os-quota-sets/{project}", _UNLIMITED)
+    workload.allow(first, options.boots)
     for name, api in apis.items():
-        wait_until(partial(_has, api, tenancy.network), f"{name} has the network", SEEN_S)
+        wait_until(partial(workload.sees, api, tenancy), f"{name} has the network and the flavor", SEEN_S)
     plan = list(islice(_rounds(made.names), options.boots))
     begun = time.monotonic()
+    boots: list[SharedBoot] = []
     with ThreadPoolExecutor(options.at_once) as pool:
-        boots = list(pool.map(lambda each: _boot(apis[each[0]], tenancy, *each), plan))
+        for boot in pool.map(lambda each: _boot(apis[each[0]], tenancy, *each), plan):
+            boots.append(boot)
+            if len(boots) % _SAID_EACH == 0 or len(boots) == len(plan):
+                say(f"{len(boots)}/{len(plan)} boots, {sum(bool(each.failure) for each in boots)} failed")
     return summary(boots, time.monotonic() - begun) | _lists(apis, boots)
-
-
-def _has(api: Api, network: str) -> bool:
-    return api.call("network", "GET", f"/v2.0/networks/{network}").ok
 
 
 def _rounds(names: Sequence[str]) -> Iterator[tuple[str, str]]:
