@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
 from contextlib import closing
 from typing import Any
 
@@ -84,30 +85,29 @@ def everything(api: Api) -> dict[str, set[str]]:
 
 def rows(cloud: Deployment) -> dict[str, int]:
     """Return the number of rows of each table of existing resources; rows of deleted ones may be invisible in the APIs."""
-    counts = {}
-    data = cloud.settings().data
-    for name, condition in (("neutron", ""), ("placement", ""), ("nova_cell1", "WHERE deleted = 0")):
-        with closing(sqlite3.connect(f"file:{data}/{name}.db?mode=ro", uri=True)) as database:
-            tables = [table for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
-            for table in tables:
-                kept = {column for _, column, *_ in database.execute(f"PRAGMA table_info({table})")}
-                if not condition or ("deleted" in kept and table not in _HISTORY):
-                    counts[f"{name}.{table}"] = database.execute(f"SELECT count(*) FROM {table} {condition}").fetchone()[0]
-    return counts
+    return {place: len(found) for place, found in _rows(cloud)}
 
 
 def newest(cloud: Deployment, before: dict[str, int]) -> str:
     """Return the last rows of each table that has more rows than before; see `rows`."""
-    found = []
-    for place, number in rows(cloud).items():
-        name, _, table = place.partition(".")
+    return "\n".join(f"{place}: {row}" for place, found in _rows(cloud) for row in found[before.get(place, 0) :])
+
+
+def _rows(cloud: Deployment) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    for name, nova in (("neutron", False), ("placement", False), ("nova_cell1", True)):
         with closing(sqlite3.connect(f"file:{cloud.settings().data}/{name}.db?mode=ro", uri=True)) as database:
             database.row_factory = sqlite3.Row
-            chosen = "WHERE deleted = 0" if name == "nova_cell1" else ""
-            last = f"SELECT * FROM {table} {chosen} ORDER BY rowid DESC LIMIT ?"
-            found += [f"{place}: {dict(row)}" for row in database.execute(last, (max(0, number - before.get(place, 0)),))]
-    return "\n".join(found)
+            tables = [table for (table,) in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+            for table in tables:
+                found = [dict(row) for row in database.execute(f"SELECT * FROM {table} ORDER BY rowid")]
+                if not nova:
+                    yield f"{name}.{table}", found
+                elif table not in _HISTORY and "deleted" in {column for _, column, *_ in database.execute(f"PRAGMA table_info({table})")}:
+                    yield f"{name}.{table}", [row for row in found if row["deleted"] == 0 and row.get("key") != _CLEANED]
 
+
+_CLEANED = "clean_attempts"
+"""The key of a row that nova-compute's task `_run_pending_deletes` gives each deleted server, five minutes after its start and later."""
 
 _HISTORY = {"instance_actions", "instance_actions_events", "instance_extra", "s3_images"}
 """Tables whose rows Nova keeps for deleted servers until they are archived. It recreates an `instance_extra` if an update finds none
