@@ -134,6 +134,8 @@ class Group:
             try:
                 return transaction.write(sql, parameters, kind)
             except apsw.Error as error:
+                if isinstance(error, apsw.ConstraintError):
+                    transaction.rivals = tuple(self._members)
                 if not self.writer.db.in_transaction:  # SQLite has rolled back the whole group, for instance because the disk is full
                     transaction.doomed = StoreError(f"{self._replica.path}: can't be written: {error}")
                     members, self._members = self._members, []
@@ -141,11 +143,18 @@ class Group:
                 raise
 
     def leave(self, transaction: Transaction) -> None:
-        """Roll back a transaction that wrote, and let the next writer begin."""
+        """Roll back a transaction that wrote, and let the next writer begin.
+
+        If the transaction has violated a constraint, wait until the members of the group have ended: the other row may be of one of them,
+        and the service, which reads it next, sees only what is committed.
+        """
         with self.using:
             transaction.undo()
             self._current = None
         self._pass_on()
+        for rival in transaction.rivals:
+            with contextlib.suppress(StoreError):
+                rival.wait(self._stall_s, self._set_aside)
 
     def commit(self, transaction: Transaction) -> None:
         """Commit a transaction that wrote, together with others.
@@ -165,7 +174,11 @@ class Group:
             self.leave(transaction)
             raise
         self._pass_on()
-        transaction.wait(STALL_S + 4 * self.metrics.round_trip_ms / 1000, self._set_aside)
+        transaction.wait(self._stall_s, self._set_aside)
+
+    @property
+    def _stall_s(self) -> float:
+        return STALL_S + 4 * self.metrics.round_trip_ms / 1000
 
     # Steps of the group. The caller holds the writers' lock, or uses the connection while the thread that holds it executes nothing.
 

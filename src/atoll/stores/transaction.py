@@ -81,6 +81,8 @@ class Transaction:
         """The replica's position at the transaction's first read; `None` if it wrote before it read."""
         self.doomed: StoreError | None = None
         """The error that ends the transaction at its next statement, because a replay has failed or SQLite has undone the transaction."""
+        self.rivals: tuple[Transaction, ...] = ()
+        """The transactions of the group, not yet committed, whose rows may have caused the last violation of a constraint."""
         self._replica = replica
         self._db: apsw.Connection | None = None
         self._session: apsw.Session | None = None

@@ -193,6 +193,41 @@ def test_one_that_rolls_back_leaves_the_group_whole(site):
     assert numbers(engine, 1, 2) == [1, 0]
 
 
+def test_a_violated_constraint_is_reported_when_the_other_row_can_be_read(site):
+    engine = site()
+    store = begun(engine)
+    found, read = [], threading.Event()
+
+    def insert(connection):
+        connection.execute(T.insert(), {"id": 99, "n": 5})
+
+    def second():
+        try:
+            with engine.begin() as connection:
+                insert(connection)
+        except sa.exc.IntegrityError:
+            with engine.connect() as connection:
+                found.extend(connection.execute(sa.select(T.c.n).where(T.c.id == 99)).scalars())
+        read.set()
+
+    def third():
+        with engine.begin() as connection:
+            add(connection, 1)
+            assert read.wait(60), "it keeps the group open until then"
+
+    threads = [threading.Thread(target=work) for work in (second, third)]
+    with engine.begin() as connection:
+        insert(connection)
+        for number, thread in enumerate(threads, 1):
+            thread.start()
+            while store.group.waiting < number:
+                time.sleep(0.001)
+    for thread in threads:
+        thread.join()
+    assert found == [5]
+    assert numbers(engine, 1) == [1]
+
+
 def test_one_that_conflicts_fails_alone(site):
     engine, other = site(), site("lyon")
     store = begun(engine)
