@@ -121,17 +121,7 @@ class Starts:
         """Return the base that both sites have, made and uploaded at the first call."""
         if self._base is None:
             made = self._maker.base()
-            words: tuple[str | Path, ...] = (
-                "cloudlet",
-                "upload",
-                made.directory,
-                "--name",
-                made.directory.name,
-                "--keep",
-                KEPT,
-                *self._maker.base_words,
-            )
-            image = self._sites.command(HOME, *words)["image"]
+            image = self._upload_base(made, "--keep", KEPT)
             self._sites.await_image(EDGE, image)
             self._base = made
         return self._base

@@ -131,7 +131,7 @@ class ResumedGuests(OverlayImages):
     """Names of keys whose memory is resumed even if the overlay's image is not public, or `any`."""
 
     public_counts = True
-    """Whether the memory of public images is resumed: not if another site is trusted less, as its administrators can publish images."""
+    """True if the memory of public images is resumed; False if another site is trusted less, as its administrators can publish images."""
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
