@@ -118,14 +118,19 @@ def sentinel(directory, master):
         process.wait()
 
 
+def replicated(stack, tmp_path):
+    """Start a master and its replica, and return the ports and the servers of both."""
+    ports, servers = [free_port(), free_port()], []
+    for place, port in enumerate(ports):
+        (tmp_path / str(place)).mkdir()
+        options = ["--port", str(port), "--bind", "127.0.0.1"] + (["--replicaof", "127.0.0.1", str(ports[0])] if place else [])
+        servers.append(stack.enter_context(redis_server.running(tmp_path / str(place), *options)))
+    return ports, servers
+
+
 def test_a_failover_by_sentinel(tmp_path):
-    ports = [free_port(), free_port()]
     with ExitStack() as stack:
-        servers = []
-        for place, port in enumerate(ports):
-            (tmp_path / str(place)).mkdir()
-            options = ["--port", str(port), "--bind", "127.0.0.1"] + (["--replicaof", "127.0.0.1", str(ports[0])] if place else [])
-            servers.append(stack.enter_context(redis_server.running(tmp_path / str(place), *options)))
+        ports, servers = replicated(stack, tmp_path)
         watcher = stack.enter_context(sentinel(tmp_path / "sentinel", ports[0]))
         client = redis.Redis(port=watcher)
         until = time.monotonic() + 30
@@ -150,13 +155,8 @@ def test_a_failover_by_sentinel(tmp_path):
 @pytest.fixture
 def pair(tmp_path):
     """A master and its replica, which a test may stop."""
-    ports = [free_port(), free_port()]
     with ExitStack() as stack:
-        servers = []
-        for place, port in enumerate(ports):
-            (tmp_path / str(place)).mkdir()
-            options = ["--port", str(port), "--bind", "127.0.0.1"] + (["--replicaof", "127.0.0.1", str(ports[0])] if place else [])
-            servers.append(stack.enter_context(redis_server.running(tmp_path / str(place), *options)))
+        ports, servers = replicated(stack, tmp_path)
         until = time.monotonic() + 30
         while servers[0].client().info("replication").get("slave0", {}).get("state") != "online" and time.monotonic() < until:
             time.sleep(0.05)
