@@ -32,8 +32,8 @@ from atoll.gateway.handoffs.failures import HandoffRefused
 from atoll.gateway.handoffs.files import HandoffFiles
 from atoll.gateway.handoffs.incoming import LATE_S, Incoming
 from atoll.gateway.handoffs.journal import ENDED, Departure, Journal, Leaving
-from atoll.gateway.handoffs.memory import WISH, ServerMemory
-from atoll.gateway.handoffs.outgoing import Outgoing, Parts
+from atoll.gateway.handoffs.memory import ServerMemory
+from atoll.gateway.handoffs.outgoing import MEMORY, Outgoing, Parts
 from atoll.gateway.handoffs.peer_api import MOST_BYTES, PeerApi, Receiving
 from atoll.gateway.handoffs.peer_client import PeerClient
 from atoll.gateway.handoffs.room import require_room_to_leave
@@ -274,7 +274,7 @@ class Handoffs:
         wish = await self._servers.describe(server, project, client.token)
         wish |= _sizes(disk_of(self._instances, server), self._instances / "_base")
         if wish["active"] and (ability := self._memory.ability()):
-            wish[WISH] = ability
+            wish[MEMORY] = ability
         if (again := self.journal.latest(server)) is not None and again.state not in ENDED:  # a request at the same time
             return self._joined(client, again, site)
         require_room_to_leave(self.journal.open_departures(), project, self._sites.here)

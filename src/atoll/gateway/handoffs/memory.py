@@ -21,9 +21,6 @@ LOG = logging.getLogger(__name__)
 
 PROGRAM = "atoll.services.nova.live_memory"
 
-WISH = MEMORY
-"""The field of a server's description with the digest of what its memory depends on (`RESUMES`); missing if no memory is sent."""
-
 SLACK_MIB = 256
 """MiB by which a file of memory may be larger than the memory: it also holds the states of devices."""
 
@@ -65,7 +62,7 @@ class ServerMemory:
 
     def ask(self, departure: Departure) -> None:
         """Have the memory of a server kept when the server stops, if it is to be sent."""
-        if departure.active and departure.wish.get(WISH):
+        if departure.active and departure.wish.get(MEMORY):
             (self._instances / departure.server / KEEP_MEMORY).touch()
 
     def ask_no_more(self, departure: Departure) -> None:
@@ -80,7 +77,7 @@ class ServerMemory:
             directory: the directory for a guess.
             live: whether to guess the memory of a running server, instead of taking the memory that was kept.
         """
-        if not departure.wish.get(WISH) or not departure.active:
+        if not departure.wish.get(MEMORY) or not departure.active:
             return None
         if live:
             return await self._guess(departure, directory)
@@ -101,4 +98,4 @@ class ServerMemory:
 
     def most_bytes(self, wish: object) -> int:
         """Return the greatest size of the memory's file that a server with this description may have; 0 if no memory is sent."""
-        return (int(wish.get("ram") or 0) + SLACK_MIB) << 20 if isinstance(wish, dict) and wish.get(WISH) else 0
+        return (int(wish.get("ram") or 0) + SLACK_MIB) << 20 if isinstance(wish, dict) and wish.get(MEMORY) else 0

@@ -44,7 +44,7 @@ ENOUGH_BYTES = 4 << 20
 """Size of a residue, in bytes, after which the server is stopped for the last one."""
 
 MEMORY = "memory"
-"""The field of a server's description that is there if its memory is sent."""
+"""The field of a server's description with the digest of what its memory depends on (`RESUMES`); missing if no memory is sent."""
 
 MOST_ROUNDS = 6
 """Greatest number of rounds while the server runs."""

@@ -30,7 +30,8 @@ from atoll.gateway.handoffs.failures import HandoffRefused
 from atoll.gateway.handoffs.files import HandoffFiles, append
 from atoll.gateway.handoffs.incoming import Incoming
 from atoll.gateway.handoffs.journal import Arrival, Arriving, Journal
-from atoll.gateway.handoffs.memory import WISH, ServerMemory
+from atoll.gateway.handoffs.memory import ServerMemory
+from atoll.gateway.handoffs.outgoing import MEMORY
 from atoll.gateway.handoffs.peer_client import MOST_LAUNCHES, PATH
 from atoll.gateway.handoffs.room import require_room_to_arrive
 from atoll.gateway.handoffs.worker import work
@@ -159,7 +160,7 @@ class PeerApi:
                 if self._journal.arrival(identifier) is None:  # refused: nothing else would ever delete the directory
                     self._files.remove(identifier)
         self._files.note_launches(identifier, (await self._launches.names(client, str(arrival.wish["image"])))[:MOST_LAUNCHES])
-        return {"states": self._files.held(identifier), "memory": self._memory.accepts(arrival.wish.get(WISH), site)}
+        return {"states": self._files.held(identifier), "memory": self._memory.accepts(arrival.wish.get(MEMORY), site)}
 
     def _require_room(self, arrival: Arrival) -> None:
         require_room_to_arrive(self._journal.open_arrivals(), arrival, self._sites.here)
@@ -247,7 +248,7 @@ class PeerApi:
 
     def _most_memory(self, arrival: Arrival) -> int:
         """Return the greatest size of the memory that may arrive, in bytes; 0 if this site does not resume it."""
-        return self._memory.most_bytes(arrival.wish) if self._memory.accepts(arrival.wish.get(WISH), arrival.site) else 0
+        return self._memory.most_bytes(arrival.wish) if self._memory.accepts(arrival.wish.get(MEMORY), arrival.site) else 0
 
     async def _commit(self, request: web.Request, identifier: str, body: bytes) -> Mapping[str, Any]:
         said, token = json.loads(body), request.headers.get("X-Auth-Token", "")
